@@ -1,0 +1,347 @@
+"""Linear maps: apply, adjoint, entrywise absolute value; and what follows from those three.
+
+Every operator acts on the last dimension of a float64 tensor, `(..., n) -> (..., m)`; images are
+flattened in C, H, W order inside, so that flatten and reshape are the identity. All leading
+dimensions are batch dimensions. A `Dense` weight may itself carry leading dimensions `(S, m, n)`:
+then the operator is an ensemble of S maps that share one shape.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property, reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import LipboundsError
+
+BLOCK_ENTRIES = 2**23  # 64 MiB of float64: what one block of rows or columns may take
+
+
+class Operator(ABC):
+    """A linear map R^n -> R^m; `shape` is (m, n)."""
+
+    shape: tuple[int, int]
+    batch_shape: tuple[int, ...] = ()
+
+    @abstractmethod
+    def apply(self, x: Tensor) -> Tensor:
+        """W x for x of shape (..., n); returns (..., m)."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """W^T y for y of shape (..., m); returns (..., n)."""
+
+    @abstractmethod
+    def absolute(self) -> "Operator":
+        """The operator of the entrywise absolute values |W|."""
+
+    def majorant(self) -> "Operator":
+        """An operator M >= |W| with |computed W x - W x| <= gamma(terms) M |x|."""
+        return self.absolute()
+
+    @property
+    @abstractmethod
+    def terms(self) -> int:
+        """The greatest number of terms summed up for one entry of W x or W^T y."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device: ...
+
+
+class Dense(Operator):
+    """A matrix (..., m, n); leading dimensions make an ensemble."""
+
+    def __init__(self, weight: Tensor):
+        self.weight = weight
+        self.shape = (weight.shape[-2], weight.shape[-1])
+        self.batch_shape = tuple(weight.shape[:-2])
+
+    def apply(self, x):
+        if x.ndim == 1:
+            return (self.weight @ x.unsqueeze(-1)).squeeze(-1)
+        return x @ self.weight.mT
+
+    def adjoint(self, y):
+        if y.ndim == 1:
+            return (self.weight.mT @ y.unsqueeze(-1)).squeeze(-1)
+        return y @ self.weight
+
+    def absolute(self):
+        return Dense(self.weight.abs())
+
+    @property
+    def terms(self):
+        return max(self.shape)
+
+    @property
+    def device(self):
+        return self.weight.device
+
+
+class Diagonal(Operator):
+    """diag(d) for d of shape (n,)."""
+
+    def __init__(self, diagonal: Tensor):
+        self.diagonal = diagonal
+        self.shape = (len(diagonal), len(diagonal))
+
+    def apply(self, x):
+        return x * self.diagonal
+
+    adjoint = apply
+
+    def absolute(self):
+        return Diagonal(self.diagonal.abs())
+
+    terms = 1
+
+    @property
+    def device(self):
+        return self.diagonal.device
+
+
+class Identity(Operator):
+    """The identity of R^n: flatten, reshape, dropout in eval mode."""
+
+    terms = 0
+
+    def __init__(self, size: int, device: torch.device | str = "cpu"):
+        self.shape = (size, size)
+        self._device = torch.device(device)
+
+    def apply(self, x):
+        return x
+
+    adjoint = apply
+
+    def absolute(self):
+        return self
+
+    @property
+    def device(self):
+        return self._device
+
+
+class Sparse(Operator):
+    """A sparse matrix, held in both row orders so that W x and W^T y are equally fast."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]):
+        keep = values != 0
+        index = torch.stack([rows[keep], columns[keep]])
+        matrix = torch.sparse_coo_tensor(index, values[keep], shape).coalesce()
+        self.shape = (int(shape[0]), int(shape[1]))
+        self.coo = matrix
+
+    @cached_property
+    def _forward(self) -> Tensor:
+        return self.coo.to_sparse_csr()
+
+    @cached_property
+    def _backward(self) -> Tensor:
+        return self.coo.t().coalesce().to_sparse_csr()
+
+    def apply(self, x):
+        return _sparse_product(self._forward, x)
+
+    def adjoint(self, y):
+        return _sparse_product(self._backward, y)
+
+    def absolute(self):
+        rows, columns = self.coo.indices()
+        return Sparse(rows, columns, self.coo.values().abs(), self.shape)
+
+    @cached_property
+    def terms(self):
+        rows, columns = self.coo.indices()
+        counts = [torch.bincount(index, minlength=1).max() for index in (rows, columns)]
+        return int(max(counts))
+
+    @property
+    def device(self):
+        return self.coo.device
+
+
+def _sparse_product(matrix: Tensor, x: Tensor) -> Tensor:
+    flat = x.reshape(-1, x.shape[-1])
+    return (matrix @ flat.mT.contiguous()).mT.reshape(*x.shape[:-1], matrix.shape[0])
+
+
+class Convolution(Operator):
+    """Cross-correlation of a (C, H, W) image with a kernel (C', C/groups, kh, kw), zero padding.
+
+    `padding` is (left, right, top, bottom), as `torch.nn.functional.pad` takes it.
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        image_shape: tuple[int, int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+    ):
+        self.kernel, self.image_shape, self.groups = kernel, tuple(image_shape), groups
+        self.stride, self.padding, self.dilation = tuple(stride), tuple(padding), tuple(dilation)
+        left, right, top, bottom = padding
+        self.padded = (image_shape[1] + top + bottom, image_shape[2] + left + right)
+        reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[2:], strict=True)]
+        out = [(p - r) // s + 1 for p, r, s in zip(self.padded, reach, stride, strict=True)]
+        if min(out) < 1:
+            raise LipboundsError(
+                f"convolution kernel reaching over {tuple(reach)} pixels does not fit its padded "
+                f"input of {self.padded} pixels"
+            )
+        self.out_shape = (kernel.shape[0], *out)
+        self._uncovered = [
+            p - ((o - 1) * s + r)
+            for p, o, s, r in zip(self.padded, out, stride, reach, strict=True)
+        ]
+        self.shape = (math.prod(self.out_shape), math.prod(self.image_shape))
+
+    def apply(self, x):
+        image = F.pad(x.reshape(-1, *self.image_shape), self.padding)
+        y = F.conv2d(image, self.kernel, None, self.stride, 0, self.dilation, self.groups)
+        return y.reshape(*x.shape[:-1], self.shape[0])
+
+    def adjoint(self, y):
+        image = y.reshape(-1, *self.out_shape)
+        x = F.conv_transpose2d(
+            image, self.kernel, None, self.stride, 0, 0, self.groups, self.dilation
+        )
+        x = F.pad(x, (0, self._uncovered[1], 0, self._uncovered[0]))
+        left, _, top, _ = self.padding
+        x = x[..., top : top + self.image_shape[1], left : left + self.image_shape[2]]
+        return x.reshape(*y.shape[:-1], self.shape[1])
+
+    def absolute(self):
+        return Convolution(
+            self.kernel.abs(),
+            self.image_shape,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+        )
+
+    @property
+    def terms(self):
+        outputs, inputs, height, width = self.kernel.shape
+        return max(inputs, outputs // self.groups) * height * width
+
+    @property
+    def device(self):
+        return self.kernel.device
+
+
+class Composition(Operator):
+    """The product of its factors, the last one applied first: Composition([B, A]) x = B A x."""
+
+    def __init__(self, factors: Sequence[Operator]):
+        self.factors = tuple(factors)
+        self.shape = (factors[0].shape[0], factors[-1].shape[1])
+        self.batch_shape = next((f.batch_shape for f in factors if f.batch_shape), ())
+
+    def apply(self, x):
+        return reduce(lambda value, factor: factor.apply(value), reversed(self.factors), x)
+
+    def adjoint(self, y):
+        return reduce(lambda value, factor: factor.adjoint(value), self.factors, y)
+
+    def absolute(self):
+        """|B A|, which is |B| |A| where at most one of the two mixes entries."""
+        mixing = [f for f in self.factors if not isinstance(f, Diagonal)]
+        return self.majorant() if len(mixing) <= 1 else materialize(self).absolute()
+
+    def majorant(self):
+        return Composition([factor.majorant() for factor in self.factors])
+
+    @property
+    def terms(self):
+        return sum(factor.terms + 1 for factor in self.factors)
+
+    @property
+    def device(self):
+        return self.factors[0].device
+
+
+def compose(outer: Operator, inner: Operator) -> Operator:
+    """outer . inner as one operator, identities dropped and nested products flattened.
+
+    Raises LipboundsError where the sizes do not chain.
+    """
+    if outer.shape[1] != inner.shape[0]:
+        raise LipboundsError(
+            f"cannot compose a map of {outer.shape[1]} inputs with one of {inner.shape[0]} outputs"
+        )
+    factors = [
+        factor
+        for operator in (outer, inner)
+        for factor in (operator.factors if isinstance(operator, Composition) else (operator,))
+        if not isinstance(factor, Identity)
+    ]
+    if not factors:
+        return outer
+    return factors[0] if len(factors) == 1 else Composition(factors)
+
+
+def blocks(size: int, width: int) -> Iterator[slice]:
+    """Slices of range(size) such that a block of `width`-entry rows stays within memory."""
+    step = max(1, BLOCK_ENTRIES // max(1, width))
+    for start in range(0, size, step):
+        yield slice(start, min(start + step, size))
+
+
+def identity_rows(size: int, rows: slice, device: torch.device) -> Tensor:
+    """Rows `rows` of the identity of R^size, (b, size)."""
+    count = rows.stop - rows.start
+    block = torch.zeros(count, size, dtype=torch.float64, device=device)
+    block[torch.arange(count), torch.arange(rows.start, rows.stop)] = 1.0
+    return block
+
+
+def dense(operator: Operator) -> Tensor:
+    """The matrix of the operator, (..., m, n)."""
+    if isinstance(operator, Dense):
+        return operator.weight
+    if isinstance(operator, Sparse):
+        return operator.coo.to_dense()
+    m, n = operator.shape
+    if m < n:
+        return operator.adjoint(identity_rows(m, slice(0, m), operator.device))
+    return operator.apply(identity_rows(n, slice(0, n), operator.device)).mT
+
+
+def materialize(operator: Operator) -> Operator:
+    """The same map as one matrix: `Dense` where a factor is dense, else `Sparse`, by blocks."""
+    factors = operator.factors if isinstance(operator, Composition) else (operator,)
+    if isinstance(operator, Dense | Sparse):
+        return operator
+    if any(isinstance(factor, Dense) for factor in factors):
+        return Dense(dense(operator))
+    m, n = operator.shape
+    entries = []
+    for columns in blocks(n, max(m, n)):
+        block = operator.apply(identity_rows(n, columns, operator.device))
+        column, row = block.nonzero(as_tuple=True)
+        entries.append((row, column + columns.start, block[column, row]))
+    return Sparse(*(torch.cat(part) for part in zip(*entries, strict=True)), operator.shape)
+
+
+def selection(index: Tensor, size: int) -> Sparse:
+    """The map (P z)_j = z_{index_j} from R^size."""
+    rows = torch.arange(len(index), device=index.device)
+    values = torch.ones(len(index), dtype=torch.float64, device=index.device)
+    return Sparse(rows, index, values, (len(index), size))
+
+
+def average_pooling(windows: Tensor, inside: Tensor, divisor: Tensor, size: int) -> Sparse:
+    """The average over windows: windows (m, w) of flat input indices, `inside` masks padding,
+    `divisor` (m,) what each window's sum is divided by."""
+    rows = torch.arange(len(windows), device=windows.device).unsqueeze(1).expand_as(windows)
+    values = (1.0 / divisor).unsqueeze(1).expand(windows.shape)
+    return Sparse(rows[inside], windows[inside], values[inside], (len(windows), size))
