@@ -1,0 +1,319 @@
+"""From a `torch.nn.Sequential` to a `Network`: one small function per kind of layer."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from . import activations as act
+from .activations import Activation
+from .errors import LipboundsError, UnsupportedError
+from .network import Affine, Network
+from .operators import Convolution, Dense, Diagonal, Identity, average_pooling, compose
+from .stages import PoolStage, SlopeStage
+from .windows import adaptive, padded_counts, sliding
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one layer becomes: an affine map, a stage, or neither; and the shape it gives."""
+
+    shape: Shape
+    affine: Affine | None = None
+    stage: SlopeStage | PoolStage | None = None
+
+
+def from_torch(module: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> Network:
+    """The network a `torch.nn.Sequential` (nested too) computes in eval mode, in float64.
+
+    input_shape: of one input, without the batch dimension, for instance (1, 28, 28).
+    The Network equals the module up to rounding; the module is not touched. It lives on the
+    module's device. Raises UnsupportedError for a layer or option it does not know, naming the
+    layer and its place, and LipboundsError for shapes that do not fit, weights that are not
+    finite, or batch norm or dropout in training mode.
+    """
+    shape = tuple(int(n) for n in input_shape)
+    if not shape or min(shape) < 1:
+        raise LipboundsError(f"input_shape {input_shape!r} must be positive integers")
+    parameter = next(module.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    size = math.prod(shape)
+    affines, stages = [_identity(size, device)], []
+    current = shape
+    for place, layer in _layers(module):
+        piece = _convert(layer, place, current, device)
+        if piece.affine is not None:
+            affines[-1] = _chained(piece.affine, affines[-1])
+        if piece.stage is not None:
+            stages.append(piece.stage)
+            affines.append(_identity(piece.stage.shape[0], device))
+        current = piece.shape
+    return Network(tuple(affines), tuple(stages), shape)
+
+
+def _layers(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
+    if type(module) is nn.Sequential:
+        for name, child in module.named_children():
+            yield from _layers(child, f"{place}.{name}" if place else name)
+    else:
+        yield place or "0", module
+
+
+def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -> Piece:
+    where = f"layer {place!r} ({type(layer).__name__})"
+    convert = CONVERTERS.get(type(layer))
+    if convert is None:
+        known = ", ".join(kind.__name__ for kind in CONVERTERS)
+        raise UnsupportedError(f"{where} is not supported; known layers: Sequential, {known}")
+    for name, value in layer.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise LipboundsError(f"{where}: {name} has NaN or infinite entries")
+    try:
+        return convert(layer, shape, device)
+    except LipboundsError as error:
+        raise type(error)(f"{where} with input of shape {shape}: {error}") from None
+
+
+def _identity(size: int, device: torch.device) -> Affine:
+    return Affine(Identity(size, device), torch.zeros(size, dtype=torch.float64, device=device))
+
+
+def _chained(outer: Affine, inner: Affine) -> Affine:
+    return Affine(compose(outer.operator, inner.operator), outer.evaluate(inner.offset))
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.detach().to(torch.float64).clone()
+
+
+def _linear(layer: nn.Linear, shape: Shape, device) -> Piece:
+    if len(shape) != 1 or shape[0] != layer.in_features:
+        raise LipboundsError(f"takes a vector of {layer.in_features}; is a Flatten missing?")
+    weight = _double(layer.weight)
+    offset = weight.new_zeros(len(weight)) if layer.bias is None else _double(layer.bias)
+    return Piece((layer.out_features,), Affine(Dense(weight), offset))
+
+
+def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape, device) -> Piece:
+    axes = len(layer.kernel_size)
+    if len(shape) != axes + 1 or shape[0] != layer.in_channels:
+        raise LipboundsError(f"takes {layer.in_channels} channels of {axes}-dimensional images")
+    if layer.padding_mode != "zeros":
+        raise UnsupportedError(f"padding_mode {layer.padding_mode!r}; only 'zeros' is supported")
+    kernel = _double(layer.weight)
+    kernel = kernel if axes == 2 else kernel.unsqueeze(2)
+    operator = Convolution(
+        kernel,
+        _image(shape),
+        _pair(layer.stride, 1),
+        _padding(layer),
+        _pair(layer.dilation, 1),
+        layer.groups,
+    )
+    bias = kernel.new_zeros(len(kernel)) if layer.bias is None else _double(layer.bias)
+    offset = bias.repeat_interleave(math.prod(operator.out_shape[1:]))
+    return Piece(_unimage(operator.out_shape, axes), Affine(operator, offset))
+
+
+def _padding(layer: nn.Conv1d | nn.Conv2d) -> tuple[int, int, int, int]:
+    """(left, right, top, bottom), 'same' padding split as PyTorch splits it."""
+    dilation = _pair(layer.dilation, 1)
+    kernel = _pair(layer.kernel_size, 1)
+    if layer.padding == "valid":
+        return (0, 0, 0, 0)
+    if layer.padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        top, left = (t // 2 for t in total)
+        return (left, total[1] - left, top, total[0] - top)
+    top, left = _pair(layer.padding, 0)
+    return (left, left, top, top)
+
+
+def _batch_norm(layer, shape: Shape, device) -> Piece:
+    _require_eval(layer)
+    if layer.running_mean is None:
+        raise UnsupportedError("track_running_stats=False: in eval mode it is not an affine map")
+    if shape[0] != layer.num_features:
+        raise LipboundsError(f"takes {layer.num_features} channels")
+    scale = (_double(layer.running_var) + layer.eps).rsqrt()
+    if layer.weight is not None:
+        scale = scale * _double(layer.weight)
+    offset = -_double(layer.running_mean) * scale
+    if layer.bias is not None:
+        offset = offset + _double(layer.bias)
+    pixels = math.prod(shape[1:])
+    scale, offset = (x.repeat_interleave(pixels) for x in (scale, offset))
+    return Piece(shape, Affine(Diagonal(scale), offset))
+
+
+def _max_pool(layer: nn.MaxPool1d | nn.MaxPool2d, shape: Shape, device) -> Piece:
+    if layer.return_indices:
+        raise UnsupportedError("return_indices=True")
+    axes = _axes(layer, shape)
+    windows, _, out = sliding(
+        _image(shape),
+        _pair(layer.kernel_size, 1, axes),
+        _pair(layer.stride, 1, axes),
+        _pair(layer.padding, 0, axes),
+        _pair(layer.dilation, 1, axes),
+        layer.ceil_mode,
+    )
+    stage = PoolStage(windows.to(device), math.prod(shape))
+    return Piece(_unimage(out, axes), stage=stage)
+
+
+def _average_pool(layer: nn.AvgPool1d | nn.AvgPool2d, shape: Shape, device) -> Piece:
+    axes = _axes(layer, shape)
+    image = _image(shape)
+    kernel, stride = _pair(layer.kernel_size, 1, axes), _pair(layer.stride, 1, axes)
+    padding = _pair(layer.padding, 0, axes)
+    windows, inside, out = sliding(image, kernel, stride, padding, (1, 1), layer.ceil_mode)
+    divisor = inside.sum(1)
+    if layer.count_include_pad:
+        divisor = padded_counts(image, kernel, stride, padding, layer.ceil_mode)
+    if getattr(layer, "divisor_override", None):
+        divisor = torch.full_like(divisor, layer.divisor_override)
+    return _averages(windows, inside, divisor, shape, _unimage(out, axes), device)
+
+
+def _adaptive_average_pool(layer: nn.AdaptiveAvgPool2d, shape: Shape, device) -> Piece:
+    windows, inside, out = adaptive(shape, _adaptive_output(layer, shape))
+    return _averages(windows, inside, inside.sum(1), shape, out, device)
+
+
+def _adaptive_max_pool(layer: nn.AdaptiveMaxPool2d, shape: Shape, device) -> Piece:
+    windows, _, out = adaptive(shape, _adaptive_output(layer, shape))
+    return Piece(out, stage=PoolStage(windows.to(device), math.prod(shape)))
+
+
+def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
+    if len(shape) != 3:
+        raise LipboundsError("takes an image (channels, height, width)")
+    output = layer.output_size
+    output = (output, output) if isinstance(output, int) else tuple(output)
+    return tuple(n if m is None else m for m, n in zip(output, shape[1:], strict=True))
+
+
+def _averages(windows, inside, divisor, shape: Shape, out: Shape, device) -> Piece:
+    operator = average_pooling(
+        windows.to(device), inside.to(device), divisor.to(device, torch.float64), math.prod(shape)
+    )
+    offset = torch.zeros(operator.shape[0], dtype=torch.float64, device=device)
+    return Piece(out, Affine(operator, offset))
+
+
+def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:
+    start, end = (d + len(shape) + 1 if d < 0 else d for d in (layer.start_dim, layer.end_dim))
+    if start < 1:
+        raise UnsupportedError("start_dim=0 would flatten the batch")
+    merged = math.prod(shape[start - 1 : end])
+    return Piece((*shape[: start - 1], merged, *shape[end:]))
+
+
+def _unflatten(layer: nn.Unflatten, shape: Shape, device) -> Piece:
+    dim = layer.dim + len(shape) + 1 if layer.dim < 0 else layer.dim
+    sizes = tuple(layer.unflattened_size)
+    known = math.prod(n for n in sizes if n != -1)
+    sizes = tuple(shape[dim - 1] // known if n == -1 else n for n in sizes)
+    if dim < 1 or math.prod(sizes) != shape[dim - 1]:
+        raise LipboundsError(f"cannot unflatten dimension {layer.dim} into {sizes}")
+    return Piece((*shape[: dim - 1], *sizes, *shape[dim:]))
+
+
+def _unchanged(layer: nn.Module, shape: Shape, device) -> Piece:
+    return Piece(shape)
+
+
+def _dropout(layer, shape: Shape, device) -> Piece:
+    if layer.p > 0:
+        _require_eval(layer)
+    return Piece(shape)
+
+
+def _prelu(layer: nn.PReLU, shape: Shape, device) -> Piece:
+    slopes = _double(layer.weight)
+    if len(slopes) not in (1, shape[0]):
+        raise LipboundsError(f"has {len(slopes)} slopes for {shape[0]} channels")
+    slopes = slopes.expand(shape[0]) if len(slopes) == 1 else slopes
+    return _slopes(act.prelu(slopes.repeat_interleave(math.prod(shape[1:]))), shape, device)
+
+
+def _slopes(function: Activation, shape: Shape, device) -> Piece:
+    return Piece(shape, stage=SlopeStage.uniform(function, math.prod(shape), device))
+
+
+def _activation(make: Callable[[nn.Module], Activation]):
+    return lambda layer, shape, device: _slopes(make(layer), shape, device)
+
+
+def _require_eval(layer: nn.Module) -> None:
+    if layer.training:
+        raise LipboundsError("is in training mode; call module.eval() first")
+
+
+def _axes(layer, shape: Shape) -> int:
+    axes = 1 if type(layer).__name__.endswith("1d") else 2
+    if len(shape) != axes + 1:
+        raise LipboundsError(f"takes channels of {axes}-dimensional images")
+    return axes
+
+
+def _pair(value, fill: int, axes: int | None = None) -> tuple[int, int]:
+    """(vertical, horizontal); a one-dimensional layer works on images of height 1."""
+    if isinstance(value, int):
+        return (fill, value) if axes == 1 else (value, value)
+    value = tuple(value)
+    return (fill, value[0]) if len(value) == 1 else value
+
+
+def _image(shape: Shape) -> tuple[int, int, int]:
+    return shape if len(shape) == 3 else (shape[0], 1, shape[1])
+
+
+def _unimage(shape: Shape, axes: int) -> Shape:
+    return tuple(shape) if axes == 2 else (shape[0], shape[2])
+
+
+def _gelu(layer: nn.GELU) -> Activation:
+    return act.gelu_tanh() if layer.approximate == "tanh" else act.gelu()
+
+
+CONVERTERS: dict[type[nn.Module], Callable[[nn.Module, Shape, torch.device], Piece]] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.MaxPool1d: _max_pool,
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool1d: _average_pool,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_average_pool,
+    nn.AdaptiveMaxPool2d: _adaptive_max_pool,
+    nn.Flatten: _flatten,
+    nn.Unflatten: _unflatten,
+    nn.Identity: _unchanged,
+    nn.Dropout: _dropout,
+    nn.Dropout1d: _dropout,
+    nn.Dropout2d: _dropout,
+    nn.PReLU: _prelu,
+    nn.ReLU: _activation(lambda _: act.relu()),
+    nn.LeakyReLU: _activation(lambda layer: act.leaky_relu(layer.negative_slope)),
+    nn.Tanh: _activation(lambda _: act.tanh()),
+    nn.Sigmoid: _activation(lambda _: act.sigmoid()),
+    nn.Hardtanh: _activation(lambda layer: act.hardtanh(layer.min_val, layer.max_val)),
+    nn.ReLU6: _activation(lambda _: act.relu6()),
+    nn.Softplus: _activation(lambda layer: act.softplus(layer.beta, layer.threshold)),
+    nn.Softsign: _activation(lambda _: act.softsign()),
+    nn.ELU: _activation(lambda layer: act.elu(layer.alpha)),
+    nn.SELU: _activation(lambda _: act.selu()),
+    nn.CELU: _activation(lambda layer: act.celu(layer.alpha)),
+    nn.SiLU: _activation(lambda _: act.silu()),
+    nn.GELU: _activation(_gelu),
+    nn.Mish: _activation(lambda _: act.mish()),
+    nn.Hardswish: _activation(lambda _: act.hardswish()),
+}

@@ -1,0 +1,91 @@
+"""The explicit treatment: a CNN rewritten as a plain network that computes the same function."""
+
+import torch
+
+from .activations import activation
+from .network import Affine, Network
+from .operators import (
+    Composition,
+    Dense,
+    Diagonal,
+    Identity,
+    Operator,
+    Sparse,
+    compose,
+    materialize,
+)
+from .stages import BetweenStage, PoolStage, SlopeStage, between_tree
+
+
+def explicit(network: Network) -> Network:
+    """Convolutions become sparse matrices, each max-pooling a tree of between stages."""
+    affines, stages = [_with_matrices(network.affines[0])], []
+    for stage, affine in zip(network.stages, network.affines[1:], strict=True):
+        tree = [stage]
+        if isinstance(stage, PoolStage):
+            tree = between_tree(stage.windows, stage.shape[1])
+        for one in tree:
+            stages.append(one)
+            affines.append(_identity(one.shape[0], network.device))
+        affines[-1] = _with_matrices(affine)
+    return Network(tuple(affines), tuple(stages), network.input_shape)
+
+
+def carried(network: Network) -> Network:
+    """Between stages as max(a, b) = b + ReLU(a - b), b carried by a neuron of slopes [1, 1].
+
+    The same function and the same K_4, with twice the neurons and larger K_*, K_1, K_3: kept to
+    show what between stages spare (docs/theory.md).
+    """
+    affines, stages = [network.affines[0]], []
+    for stage, affine in zip(network.stages, network.affines[1:], strict=True):
+        if not isinstance(stage, BetweenStage):
+            stages.append(stage)
+            affines.append(affine)
+            continue
+        before, after = _difference_and_carry(stage), _add_halves(stage.shape[0])
+        last = affines[-1]
+        affines[-1] = Affine(compose(before, last.operator), before.apply(last.offset))
+        size = stage.shape[0]
+        parts = [
+            (activation("relu"), torch.arange(size)),
+            (activation("identity"), torch.arange(size, 2 * size)),
+        ]
+        stages.append(SlopeStage(parts, 2 * size, network.device))
+        affines.append(Affine(compose(affine.operator, after), affine.offset))
+    return Network(tuple(affines), tuple(stages), network.input_shape)
+
+
+def _with_matrices(affine: Affine) -> Affine:
+    return Affine(_matrix(affine.operator), affine.offset)
+
+
+def _matrix(operator: Operator) -> Operator:
+    if isinstance(operator, Composition):
+        return Composition([_matrix(factor) for factor in operator.factors])
+    if isinstance(operator, Dense | Sparse | Diagonal | Identity):
+        return operator
+    return materialize(operator)
+
+
+def _identity(size: int, device: torch.device) -> Affine:
+    return Affine(Identity(size, device), torch.zeros(size, dtype=torch.float64, device=device))
+
+
+def _difference_and_carry(stage: BetweenStage) -> Sparse:
+    """z -> (P z - Q z, Q z)."""
+    size, inputs = stage.shape
+    rows = torch.arange(size)
+    one = torch.ones(size, dtype=torch.float64)
+    return Sparse(
+        torch.cat([rows, rows, rows + size]),
+        torch.cat([stage.first, stage.second, stage.second]),
+        torch.cat([one, -one, one]),
+        (2 * size, inputs),
+    )
+
+
+def _add_halves(size: int) -> Sparse:
+    rows = torch.arange(size)
+    one = torch.ones(2 * size, dtype=torch.float64)
+    return Sparse(rows.repeat(2), torch.arange(2 * size), one, (size, 2 * size))
