@@ -1,0 +1,160 @@
+"""The registry of bounds, and the two functions that run them.
+
+Every bound is a function `(network, norm) -> Tensor`, or a `(upper, lower)` pair of tensors where
+the method has a lower end of its own; values have shape `network.batch_shape`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..errors import LipboundsError, UnsupportedError
+from ..network import Network
+from ..norms import NORMS, checked_norm
+from ..operators import Convolution
+from ..rewrite import explicit
+from ..rounding import finite
+from .absolute import absolute
+from .averaged import averaged, sensitivity
+from .combettes_pesquet import combettes_pesquet
+from .product import product
+from .seqlip import seqlip
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A proven upper bound `value` >= Lip_p(f).
+
+    `lower` is the method's own lower end (not one of Lip_p): for K_2, whose maximum is bracketed by
+    branch and bound. For an ensemble, `value` and `lower` are arrays with one entry per network.
+    """
+
+    name: str
+    norm: float
+    treatment: str
+    value: float | np.ndarray
+    lower: float | np.ndarray | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """A bound's function and the norms it is defined for."""
+
+    compute: Callable[[Network, float], Tensor | tuple[Tensor, Tensor]]
+    norms: tuple[float, ...] = NORMS
+
+
+BOUNDS: dict[str, Method] = {
+    "K_star": Method(product),
+    "K_1": Method(combettes_pesquet),
+    "K_2": Method(seqlip, (2.0,)),
+    "K_3": Method(absolute),
+    "K_4": Method(averaged),
+}
+TREATMENTS = ("explicit", "implicit")
+
+
+def bound(network: Network, name: str, norm: float = 2, treatment: str = "implicit") -> Bound:
+    """One bound of the Lipschitz constant of `network` in the l1, l2 or l-infinity norm.
+
+    name: a key of BOUNDS. norm: 1, 2 or math.inf. treatment: of convolutions and max-pooling,
+    "implicit" keeps them whole, "explicit" rewrites them as matrices and between stages.
+    Raises UnsupportedError for an unknown name, norm or treatment, or a bound not defined in that
+    norm; LipboundsError where the network is too large for it.
+    """
+    method, norm = _method(name), checked_norm(norm)
+    if treatment not in TREATMENTS:
+        raise UnsupportedError(f"unknown treatment {treatment!r}; take one of {TREATMENTS}")
+    if norm not in method.norms:
+        defined = ", ".join(f"{p:g}" for p in method.norms)
+        raise UnsupportedError(f"{name} is not defined for norm {norm:g}; only for {defined}")
+    treated = explicit(network) if treatment == "explicit" else network
+    start = time.perf_counter()
+    with torch.no_grad():
+        result = method.compute(treated, norm)
+    seconds = time.perf_counter() - start
+    value, lower = result if isinstance(result, tuple) else (result, None)
+    return Bound(
+        name,
+        norm,
+        treatment,
+        _plain(finite(value, f"{name} in norm {norm:g}")),
+        None if lower is None else _plain(lower),
+        seconds,
+    )
+
+
+def bounds(
+    network: Network,
+    names: Iterable[str] | None = None,
+    norms: Iterable[float] = NORMS,
+    treatments: Sequence[str] | None = None,
+    progress: Callable[[Bound], None] | None = None,
+) -> pd.DataFrame:
+    """All requested bounds in one tidy table: treatment, norm, bound, value, lower, seconds.
+
+    Bounds not defined in a norm are left out. By default all bounds; both treatments where the
+    network has convolutions or max-pooling, else they coincide and only "explicit" is listed.
+    An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
+    with each result as it comes. Raises as `bound` does, before any work for an unknown name.
+    """
+    names = list(BOUNDS if names is None else names)
+    norms = [checked_norm(p) for p in norms]
+    for what, given in (("bounds", names), ("norms", norms)):
+        if not given:
+            raise LipboundsError(f"no {what} requested")
+    pairs = [(name, p) for p in norms for name in names if p in _method(name).norms]
+    if treatments is None:
+        treatments = TREATMENTS if _has_treatments(network) else ("explicit",)
+    frames = []
+    for treatment in treatments:
+        for name, p in pairs:
+            result = bound(network, name, p, treatment)
+            if progress is not None:
+                progress(result)
+            frames.append(_rows(result, network.batch_shape))
+    if not frames:
+        raise UnsupportedError(f"none of {names} is defined in any of the norms {norms}")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
+    count = int(np.prod(batch_shape))
+    lower = np.nan if result.lower is None else result.lower
+    frame = pd.DataFrame(
+        {
+            "sample": np.arange(count),
+            "treatment": result.treatment,
+            "norm": result.norm,
+            "bound": result.name,
+            "value": np.broadcast_to(result.value, batch_shape).reshape(-1),
+            "lower": np.broadcast_to(lower, batch_shape).reshape(-1),
+            "seconds": result.seconds / count,
+        }
+    )
+    return frame if batch_shape else frame.drop(columns="sample")
+
+
+def _method(name: str) -> Method:
+    if name not in BOUNDS:
+        raise UnsupportedError(f"unknown bound {name!r}; known are {', '.join(BOUNDS)}")
+    return BOUNDS[name]
+
+
+def _has_treatments(network: Network) -> bool:
+    operators = [affine.operator for affine in network.affines]
+    factors = [f for o in operators for f in getattr(o, "factors", (o,))]
+    return network.has_pools or any(isinstance(f, Convolution) for f in factors)
+
+
+def _plain(value: Tensor) -> float | np.ndarray:
+    return value.cpu().numpy() if value.ndim else float(value)
+
+
+__all__ = ["BOUNDS", "TREATMENTS", "Bound", "Method", "bound", "bounds", "sensitivity"]
