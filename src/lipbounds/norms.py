@@ -7,6 +7,7 @@ alone would converge from below, and is never taken for a bound.
 """
 
 import math
+from weakref import WeakKeyDictionary
 
 import torch
 from scipy.sparse.linalg import eigsh
@@ -19,7 +20,9 @@ from .rounding import gamma, outward
 NORMS = (1.0, 2.0, math.inf)
 LARGEST_GRAM = 16384  # 2 GiB of float64
 DENSE_ENTRIES = 2**24  # below, the matrix is formed: 128 MiB of float64
-DENSE_EIGENVALUES = 2048  # beyond, one Lanczos run is faster than all eigenvalues
+DENSE_EIGENVALUES = 1000  # beyond, one Lanczos run is faster than all eigenvalues
+_KNOWN: WeakKeyDictionary[Operator, dict[float, Tensor]] = WeakKeyDictionary()  # operators are
+# immutable, and several bounds ask for the same norms
 
 
 def checked_norm(norm: float) -> float:
@@ -35,6 +38,13 @@ def operator_norm(operator: Operator, norm: float) -> Tensor:
     Raises UnsupportedError for a norm other than 1, 2, inf.
     """
     norm = checked_norm(norm)
+    known = _KNOWN.setdefault(operator, {})
+    if norm not in known:
+        known[norm] = _operator_norm(operator, norm)
+    return known[norm]
+
+
+def _operator_norm(operator: Operator, norm: float) -> Tensor:
     if isinstance(operator, Identity):
         return torch.ones((), dtype=torch.float64, device=operator.device)
     if isinstance(operator, Diagonal):

@@ -132,7 +132,9 @@ class Sparse(Operator):
     def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]):
         keep = values != 0
         index = torch.stack([rows[keep], columns[keep]])
-        matrix = torch.sparse_coo_tensor(index, values[keep], shape).coalesce()
+        matrix = torch.sparse_coo_tensor(
+            index, values[keep], shape, check_invariants=False
+        ).coalesce()
         self.shape = (int(shape[0]), int(shape[1]))
         self.coo = matrix
 
@@ -323,6 +325,8 @@ def materialize(operator: Operator) -> Operator:
         return operator
     if any(isinstance(factor, Dense) for factor in factors):
         return Dense(dense(operator))
+    if isinstance(operator, Convolution):
+        return _convolution_matrix(operator)
     m, n = operator.shape
     entries = []
     for columns in blocks(n, max(m, n)):
@@ -330,6 +334,22 @@ def materialize(operator: Operator) -> Operator:
         column, row = block.nonzero(as_tuple=True)
         entries.append((row, column + columns.start, block[column, row]))
     return Sparse(*(torch.cat(part) for part in zip(*entries, strict=True)), operator.shape)
+
+
+def _convolution_matrix(operator: Convolution) -> Sparse:
+    """Its entries by their indices: patch entry e of position l meets input `patches[e, l]`."""
+    outputs, _, *size = operator.kernel.shape
+    groups, (m, n) = operator.groups, operator.shape
+    labels = torch.arange(1, n + 1, dtype=torch.float64, device=operator.device)
+    image = F.pad(labels.reshape(1, *operator.image_shape), operator.padding)
+    patches = F.unfold(image, size, operator.dilation, 0, operator.stride)[0]
+    positions = patches.shape[-1]
+    columns = patches.reshape(groups, 1, -1, positions).long() - 1  # -1 in the padding
+    rows = torch.arange(m, device=operator.device).reshape(groups, -1, 1, positions)
+    values = operator.kernel.reshape(groups, outputs // groups, -1, 1)
+    rows, columns, values = torch.broadcast_tensors(rows, columns, values)
+    inside = columns >= 0
+    return Sparse(rows[inside], columns[inside], values[inside], operator.shape)
 
 
 def selection(index: Tensor, size: int) -> Sparse:

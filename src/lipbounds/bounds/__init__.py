@@ -4,8 +4,9 @@ Every bound is a function `(network, norm) -> Tensor`, or a `(upper, lower)` pai
 the method has a lower end of its own; values have shape `network.batch_shape`.
 """
 
+import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,34 +61,19 @@ BOUNDS: dict[str, Method] = {
 TREATMENTS = ("explicit", "implicit")
 
 
-def bound(network: Network, name: str, norm: float = 2, treatment: str = "implicit") -> Bound:
+def bound(
+    network: Network, name: str, norm: float = 2, treatment: str = "implicit", **options
+) -> Bound:
     """One bound of the Lipschitz constant of `network` in the l1, l2 or l-infinity norm.
 
     name: a key of BOUNDS. norm: 1, 2 or math.inf. treatment: of convolutions and max-pooling,
     "implicit" keeps them whole, "explicit" rewrites them as matrices and between stages.
+    options: the method's own, such as the budget `nodes` of K_2.
     Raises UnsupportedError for an unknown name, norm or treatment, or a bound not defined in that
     norm; LipboundsError where the network is too large for it.
     """
-    method, norm = _method(name), checked_norm(norm)
-    if treatment not in TREATMENTS:
-        raise UnsupportedError(f"unknown treatment {treatment!r}; take one of {TREATMENTS}")
-    if norm not in method.norms:
-        defined = ", ".join(f"{p:g}" for p in method.norms)
-        raise UnsupportedError(f"{name} is not defined for norm {norm:g}; only for {defined}")
-    treated = explicit(network) if treatment == "explicit" else network
-    start = time.perf_counter()
-    with torch.no_grad():
-        result = method.compute(treated, norm)
-    seconds = time.perf_counter() - start
-    value, lower = result if isinstance(result, tuple) else (result, None)
-    return Bound(
-        name,
-        norm,
-        treatment,
-        _plain(finite(value, f"{name} in norm {norm:g}")),
-        None if lower is None else _plain(lower),
-        seconds,
-    )
+    method, norm = _checked(name, norm, options)
+    return _run(method, name, norm, treatment, _treated(network, treatment), options)
 
 
 def bounds(
@@ -95,12 +81,14 @@ def bounds(
     names: Iterable[str] | None = None,
     norms: Iterable[float] = NORMS,
     treatments: Sequence[str] | None = None,
+    options: Mapping[str, Mapping] | None = None,
     progress: Callable[[Bound], None] | None = None,
 ) -> pd.DataFrame:
     """All requested bounds in one tidy table: treatment, norm, bound, value, lower, seconds.
 
     Bounds not defined in a norm are left out. By default all bounds; both treatments where the
     network has convolutions or max-pooling, else they coincide and only "explicit" is listed.
+    `options` holds a method's own options under its name: {"K_2": {"nodes": 500}}.
     An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
     with each result as it comes. Raises as `bound` does, before any work for an unknown name.
     """
@@ -114,14 +102,48 @@ def bounds(
         treatments = TREATMENTS if _has_treatments(network) else ("explicit",)
     frames = []
     for treatment in treatments:
+        treated = _treated(network, treatment)
         for name, p in pairs:
-            result = bound(network, name, p, treatment)
+            own = dict((options or {}).get(name, {}))
+            method, p = _checked(name, p, own)
+            result = _run(method, name, p, treatment, treated, own)
             if progress is not None:
                 progress(result)
             frames.append(_rows(result, network.batch_shape))
     if not frames:
         raise UnsupportedError(f"none of {names} is defined in any of the norms {norms}")
     return pd.concat(frames, ignore_index=True)
+
+
+def _checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
+    method, norm = _method(name), checked_norm(norm)
+    if norm not in method.norms:
+        defined = ", ".join(f"{p:g}" for p in method.norms)
+        raise UnsupportedError(f"{name} is not defined for norm {norm:g}; only for {defined}")
+    known = list(inspect.signature(method.compute).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise UnsupportedError(f"{name} has no option {option!r}; it has {known or 'none'}")
+    return method, norm
+
+
+def _treated(network: Network, treatment: str) -> Network:
+    if treatment not in TREATMENTS:
+        raise UnsupportedError(f"unknown treatment {treatment!r}; take one of {TREATMENTS}")
+    return explicit(network) if treatment == "explicit" else network
+
+
+def _run(
+    method: Method, name: str, norm: float, treatment: str, treated: Network, options: Mapping
+) -> Bound:
+    start = time.perf_counter()
+    with torch.no_grad():
+        result = method.compute(treated, norm, **options)
+    seconds = time.perf_counter() - start
+    value, lower = result if isinstance(result, tuple) else (result, None)
+    value = _plain(finite(value, f"{name} in norm {norm:g}"))
+    lower = None if lower is None else _plain(lower)
+    return Bound(name, norm, treatment, value, lower, seconds)
 
 
 def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
