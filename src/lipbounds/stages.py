@@ -35,9 +35,9 @@ class Stage(ABC):
         """y^T J(z) for z (..., n) and rows y (..., r, m); returns (..., r, n)."""
 
     @abstractmethod
-    def margin(self, z: Tensor) -> Tensor:
-        """Distance (...) of z to the nearest point where the stage is not differentiable, in the
-        units of z; 0 at such a point."""
+    def differentiable(self, z: Tensor, error: Tensor, constant: Tensor) -> Tensor:
+        """Whether (...) the stage is surely differentiable at inputs within `error` of z, entries
+        flagged in `constant` not moving at all near this point; all three (..., n)."""
 
     @abstractmethod
     def spread(self, bound: Tensor) -> Tensor:
@@ -111,12 +111,13 @@ class SlopeStage(Stage):
     def pullback(self, z, y):
         return y * derivative(self.evaluate, z).unsqueeze(-2)
 
-    def margin(self, z):
-        margin = torch.full(z.shape[:-1], math.inf, dtype=z.dtype, device=z.device)
+    def differentiable(self, z, error, constant):
+        clear = torch.ones(z.shape[:-1], dtype=torch.bool, device=z.device)
         for function, index in self.parts:
             for kink in function.kinks:
-                margin = torch.minimum(margin, (z[..., index] - kink).abs().amin(-1))
-        return margin
+                distance = (z[..., index] - kink).abs()
+                clear &= ((distance > error[..., index]) | constant[..., index]).all(-1)
+        return clear
 
     def spread(self, bound):
         return bound
@@ -160,10 +161,11 @@ class BetweenStage(Stage):
         x.index_add_(-1, self.first, y * first_wins)
         return x.index_add_(-1, self.second, y * ~first_wins)
 
-    def margin(self, z):
-        distinct = self.first != self.second
-        gap = (z[..., self.first] - z[..., self.second]).abs()
-        return torch.where(distinct, gap, math.inf).amin(-1)
+    def differentiable(self, z, error, constant):
+        a, b = self.first, self.second
+        apart = (z[..., a] - z[..., b]).abs() > error[..., a] + error[..., b]
+        still = constant[..., a] & constant[..., b]
+        return (apart | still | (a == b)).all(-1)
 
     def spread(self, bound):
         return bound
@@ -206,14 +208,14 @@ class PoolStage(Stage):
         x = torch.zeros(*y.shape[:-1], self.shape[1], dtype=y.dtype, device=y.device)
         return x.scatter_add_(-1, winner.unsqueeze(-2).expand_as(y), y)
 
-    def margin(self, z):
-        """The gap between the winner and the best other entry of a window."""
-        values = z[..., self.windows]
+    def differentiable(self, z, error, constant):
+        values, errors, still = (t[..., self.windows] for t in (z, error, constant))
         winner = values.argmax(-1, keepdim=True)
-        index = self.windows.expand(*z.shape[:-1], *self.windows.shape)
-        same = index == torch.gather(index, -1, winner)
-        others = values.masked_fill(same, -math.inf).amax(-1)
-        return (values.amax(-1) - others).amin(-1)
+        best, best_error, best_still = (t.gather(-1, winner) for t in (values, errors, still))
+        index = self.windows.expand(values.shape)
+        same = index == index.gather(-1, winner)
+        apart = best - values > best_error + errors
+        return (apart | same | (still & best_still)).all(-1).all(-1)
 
     def spread(self, bound):
         return self.evaluate(bound)
