@@ -87,6 +87,11 @@ def softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
     """log(1 + exp(beta z)) / beta; PyTorch replaces it by z above `threshold` / beta, a step of at
     most exp(-threshold) / beta, which the slope interval of the smooth function leaves out."""
     _positive("softplus", "beta", beta)
+    if threshold < 20:
+        raise LipboundsError(
+            f"softplus: threshold = {threshold} makes PyTorch's function step down by up to "
+            "exp(-threshold) / beta, so that it has no Lipschitz constant; take 20 or more"
+        )
     return Activation("softplus", partial(F.softplus, beta=beta, threshold=threshold), 0.0, 1.0)
 
 
@@ -159,7 +164,7 @@ def activation(name: str | Activation) -> Activation:
     """The activation of that name with its default parameters, or the one given."""
     if isinstance(name, Activation):
         return name
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UnsupportedError(f"unknown activation {name!r}; known are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 

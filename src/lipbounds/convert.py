@@ -57,7 +57,8 @@ def from_torch(module: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> N
 
 def _layers(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
     if type(module) is nn.Sequential:
-        for name, child in module.named_children():
+        # Not named_children(), which leaves out the second use of a shared layer.
+        for name, child in module._modules.items():
             yield from _layers(child, f"{place}.{name}" if place else name)
     else:
         yield place or "0", module
@@ -139,6 +140,8 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
         raise UnsupportedError("track_running_stats=False: in eval mode it is not an affine map")
     if shape[0] != layer.num_features:
         raise LipboundsError(f"takes {layer.num_features} channels")
+    if (len(shape) == 3) != isinstance(layer, nn.BatchNorm2d):
+        raise LipboundsError("takes images (2d), or vectors and signals (1d)")
     scale = (_double(layer.running_var) + layer.eps).rsqrt()
     if layer.weight is not None:
         scale = scale * _double(layer.weight)
@@ -186,6 +189,8 @@ def _adaptive_average_pool(layer: nn.AdaptiveAvgPool2d, shape: Shape, device) ->
 
 
 def _adaptive_max_pool(layer: nn.AdaptiveMaxPool2d, shape: Shape, device) -> Piece:
+    if layer.return_indices:
+        raise UnsupportedError("return_indices=True")
     windows, _, out = adaptive(shape, _adaptive_output(layer, shape))
     return Piece(out, stage=PoolStage(windows.to(device), math.prod(shape)))
 
@@ -195,7 +200,10 @@ def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
         raise LipboundsError("takes an image (channels, height, width)")
     output = layer.output_size
     output = (output, output) if isinstance(output, int) else tuple(output)
-    return tuple(n if m is None else m for m, n in zip(output, shape[1:], strict=True))
+    output = tuple(n if m is None else m for m, n in zip(output, shape[1:], strict=True))
+    if min(output) < 1:
+        raise LipboundsError(f"output_size {layer.output_size} must be positive")
+    return output
 
 
 def _averages(windows, inside, divisor, shape: Shape, out: Shape, device) -> Piece:
@@ -210,16 +218,20 @@ def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:
     start, end = (d + len(shape) + 1 if d < 0 else d for d in (layer.start_dim, layer.end_dim))
     if start < 1:
         raise UnsupportedError("start_dim=0 would flatten the batch")
+    if not start <= end <= len(shape):
+        raise LipboundsError(f"has no dimensions {layer.start_dim} to {layer.end_dim}")
     merged = math.prod(shape[start - 1 : end])
     return Piece((*shape[: start - 1], merged, *shape[end:]))
 
 
 def _unflatten(layer: nn.Unflatten, shape: Shape, device) -> Piece:
     dim = layer.dim + len(shape) + 1 if layer.dim < 0 else layer.dim
+    if not 1 <= dim <= len(shape):
+        raise LipboundsError(f"has no dimension {layer.dim} after the batch")
     sizes = tuple(layer.unflattened_size)
     known = math.prod(n for n in sizes if n != -1)
     sizes = tuple(shape[dim - 1] // known if n == -1 else n for n in sizes)
-    if dim < 1 or math.prod(sizes) != shape[dim - 1]:
+    if math.prod(sizes) != shape[dim - 1]:
         raise LipboundsError(f"cannot unflatten dimension {layer.dim} into {sizes}")
     return Piece((*shape[: dim - 1], *sizes, *shape[dim:]))
 
@@ -259,6 +271,9 @@ def _axes(layer, shape: Shape) -> int:
     axes = 1 if type(layer).__name__.endswith("1d") else 2
     if len(shape) != axes + 1:
         raise LipboundsError(f"takes channels of {axes}-dimensional images")
+    kernel, padding = _pair(layer.kernel_size, 1, axes), _pair(layer.padding, 0, axes)
+    if any(p < 0 or 2 * p > k for k, p in zip(kernel, padding, strict=True)):
+        raise LipboundsError(f"padding {layer.padding} must be at most half the window")
     return axes
 
 

@@ -71,6 +71,8 @@ class Network:
             may itself be a list with one activation per neuron.
         Raises LipboundsError for an empty list, shapes that do not chain, NaN or inf.
         """
+        if not isinstance(weights, Sequence):
+            raise LipboundsError("weights must be a list of matrices, first layer first")
         matrices = [_tensor(w, f"W{i}") for i, w in enumerate(weights)]
         _check_chain(matrices)
         biases = [None] * len(matrices) if biases is None else list(biases)
@@ -133,7 +135,13 @@ class Network:
         return sum(w.terms + max(w.shape) + 8 for w in maps)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """f(x) for x (..., n) or (..., *input_shape), in float64; returns (..., output_size)."""
+        """f(x) for x (..., n) or (..., *input_shape), in float64; returns (..., output_size).
+
+        An ensemble takes (n,) or (b, n) and returns (S, output_size) or (S, b, output_size).
+        """
+        x = self._flat(x)
+        if self.batch_shape and x.ndim == 1:
+            return self(x.unsqueeze(0)).squeeze(-2)
         return self.affines[-1].evaluate(self.preactivations(x)[-1][1])
 
     def preactivations(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -177,7 +185,10 @@ class Network:
 
 def _tensor(value, name: str) -> Tensor:
     try:
-        tensor = torch.as_tensor(value).detach().to(torch.float64)
+        tensor = torch.as_tensor(value).detach()
+        if tensor.is_complex():
+            raise TypeError("its entries are complex")
+        tensor = tensor.to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LipboundsError(f"{name} is not an array of numbers: {error}") from None
     if not bool(torch.isfinite(tensor).all()):
@@ -206,6 +217,8 @@ def _check_chain(matrices: list[Tensor]) -> None:
 def _per_stage(activation, count: int) -> list:
     if isinstance(activation, str | Activation):
         return [activation] * count
+    if not isinstance(activation, Sequence):
+        raise LipboundsError(f"activation {activation!r} must be a name, or a list of names")
     activation = list(activation)
     if len(activation) != count:
         raise LipboundsError(f"{len(activation)} activations for {count} hidden stages")
@@ -216,6 +229,8 @@ def _slope_stage(item, k: int, weight: Tensor) -> SlopeStage:
     size = weight.shape[-2]
     if isinstance(item, str | Activation):
         return SlopeStage.uniform(item, size, weight.device)
+    if not isinstance(item, Sequence):
+        raise LipboundsError(f"stage {k}: activation {item!r} must be a name, or a list of names")
     if len(item) != size:
         raise LipboundsError(f"stage {k}: {len(item)} activations for {size} neurons")
     return SlopeStage.mixed(item, weight.device)

@@ -7,6 +7,7 @@ alone would converge from below, and is never taken for a bound.
 """
 
 import math
+from numbers import Real
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .errors import LipboundsError, UnsupportedError
 from .operators import Diagonal, Identity, Operator, blocks, dense, identity_rows
-from .rounding import gamma, outward
+from .rounding import finite, gamma, outward
 
 NORMS = (1.0, 2.0, math.inf)
 LARGEST_GRAM = 16384  # 2 GiB of float64
@@ -27,7 +28,7 @@ _KNOWN: WeakKeyDictionary[Operator, dict[float, Tensor]] = WeakKeyDictionary()  
 
 def checked_norm(norm: float) -> float:
     """`norm` as 1.0, 2.0 or inf; UnsupportedError for anything else."""
-    if isinstance(norm, int | float) and not isinstance(norm, bool) and float(norm) in NORMS:
+    if isinstance(norm, Real) and not isinstance(norm, bool) and float(norm) in NORMS:
         return float(norm)
     raise UnsupportedError(f"norm {norm!r} is not supported; take 1, 2 or math.inf")
 
@@ -81,9 +82,10 @@ def spectral_norm(operator: Operator) -> Tensor:
             f"spectral norm of a {m} x {n} map: its Gram matrix would have more than "
             f"{LARGEST_GRAM} rows; use norm 1 or inf, or a smaller network"
         )
-    error = gamma(2 * operator.terms + max(m, n)) * schur**2
-    value = largest_eigenvalue(gram(operator), error).sqrt()
-    return torch.minimum(outward(value, 2), schur)
+    scale = power_of_two(schur)
+    error = gamma(2 * operator.terms + max(m, n)) * (schur / scale) ** 2
+    value = largest_eigenvalue(gram(operator, scale), error).sqrt()
+    return torch.minimum(scale * outward(value, 2), schur)
 
 
 def matrix_norm(matrix: Tensor, norm: float) -> Tensor:
@@ -93,19 +95,29 @@ def matrix_norm(matrix: Tensor, norm: float) -> Tensor:
         sums = matrix.abs().sum(-1 if norm == math.inf else -2)
         return outward(sums, max(matrix.shape[-2:])).amax(-1)
     m, n = matrix.shape[-2:]
+    scale = power_of_two(matrix.abs().amax((-2, -1)))
+    matrix = matrix / scale[..., None, None]
     product = matrix @ matrix.mT if m <= n else matrix.mT @ matrix
     error = gamma(max(m, n)) * matrix.square().sum((-2, -1))
-    return outward(largest_eigenvalue(product, error).sqrt(), 2)
+    return scale * outward(largest_eigenvalue(product, error).sqrt(), 2)
 
 
-def gram(operator: Operator) -> Tensor:
-    """W W^T or W^T W, whichever is smaller, formed by blocks of columns."""
+def power_of_two(size: Tensor) -> Tensor:
+    """The power of two next to `size` > 0, and 1 for 0: scaling by it is exact, and keeps a Gram
+    matrix from under- or overflowing. Raises LipboundsError where `size` is not finite."""
+    exponent = torch.frexp(finite(size, "a layer's weight, or a product of layers")).exponent
+    return torch.where(size > 0, torch.ldexp(torch.ones_like(size), exponent), 1.0)
+
+
+def gram(operator: Operator, scale: Tensor) -> Tensor:
+    """W W^T or W^T W over scale^2, whichever is smaller, formed by blocks of columns."""
     m, n = operator.shape
     side, forth, back = (m, operator.adjoint, operator.apply)
     if n < m:
         side, forth, back = (n, operator.apply, operator.adjoint)
     parts = [
-        back(forth(identity_rows(side, rows, operator.device))) for rows in blocks(side, max(m, n))
+        back(forth(identity_rows(side, rows, operator.device) / scale)) / scale
+        for rows in blocks(side, max(m, n))
     ]
     product = torch.cat(parts, -2)
     return (product + product.mT) / 2
@@ -126,6 +138,8 @@ def largest_eigenvalue(symmetric: Tensor, error: Tensor) -> Tensor:
         # Rump 2006: the factorisation's backward error is at most gamma(d + 1) trace.
         failed = (torch.linalg.cholesky_ex(shifted).info != 0) & (trace > 0)
         slack = torch.where(failed, slack * 10, slack)
+        if bool((slack > 100 * side).any()):  # lambda <= trace <= side * estimate
+            raise LipboundsError("a spectral norm could not be certified: its matrix is not finite")
     bound = estimate * (1 + slack)
     return torch.where(trace > 0, bound * (1 + side * gamma(side + 1)) + error, error)
 
@@ -141,5 +155,5 @@ def _eigenvalue_estimate(symmetric: Tensor) -> Tensor:
 def _schur_bound(operator: Operator) -> Tensor:
     """sqrt(|| M ||_1 || M ||_inf) >= || W ||_2 for a majorant M >= |W|."""
     majorant = operator.majorant()
-    product = _sums(majorant, 1.0).amax(-1) * _sums(majorant, math.inf).amax(-1)
-    return outward(product.sqrt(), 2 * operator.terms + 2)
+    product = _sums(majorant, 1.0).amax(-1).sqrt() * _sums(majorant, math.inf).amax(-1).sqrt()
+    return outward(product, 2 * operator.terms + 2)

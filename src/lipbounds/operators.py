@@ -7,6 +7,7 @@ then the operator is an ensemble of S maps that share one shape.
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property, reduce
@@ -140,11 +141,11 @@ class Sparse(Operator):
 
     @cached_property
     def _forward(self) -> Tensor:
-        return self.coo.to_sparse_csr()
+        return _compressed(self.coo)
 
     @cached_property
     def _backward(self) -> Tensor:
-        return self.coo.t().coalesce().to_sparse_csr()
+        return _compressed(self.coo.t().coalesce())
 
     def apply(self, x):
         return _sparse_product(self._forward, x)
@@ -165,6 +166,13 @@ class Sparse(Operator):
     @property
     def device(self):
         return self.coo.device
+
+
+def _compressed(matrix: Tensor) -> Tensor:
+    """Row-compressed, without PyTorch's notice that this layout is in beta."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return matrix.to_sparse_csr()
 
 
 def _sparse_product(matrix: Tensor, x: Tensor) -> Tensor:

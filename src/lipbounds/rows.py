@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from .norms import largest_eigenvalue, matrix_norm
+from .norms import largest_eigenvalue, matrix_norm, power_of_two
 from .operators import (
     Composition,
     Convolution,
@@ -79,7 +79,7 @@ class SparseRows:
         if isinstance(operator, Dense):
             return DenseRows(torch.from_numpy(self.rows @ operator.weight.numpy()))
         if isinstance(operator, Diagonal):
-            return SparseRows(self.rows * operator.diagonal.numpy()[None, :])
+            return SparseRows((self.rows * operator.diagonal.numpy()[None, :]).tocsr())
         rows = (self.rows @ matrix(operator)).tocsr()
         if rows.nnz > FILLED * rows.shape[0] * rows.shape[1]:
             return DenseRows(torch.from_numpy(rows.toarray()))
@@ -95,16 +95,20 @@ class SparseRows:
         return torch.from_numpy((abs(self.rows).T @ s.mT.numpy()).T)
 
     def spectral_norm(self) -> Tensor:
-        x = self.rows if self.rows.shape[0] <= self.rows.shape[1] else self.rows.T.tocsr()
+        scale = power_of_two(torch.tensor(abs(self.rows).max() if self.rows.nnz else 0.0))
+        x = self.rows * (1 / float(scale))
+        x = (x if x.shape[0] <= x.shape[1] else x.T).tocsr()
         products = np.bincount(x.indices, minlength=x.shape[1]).astype(float)
         if (products**2).sum() > x.shape[0] ** 2 * x.shape[1] * SPARSE_COST:
-            return matrix_norm(torch.from_numpy(x.toarray()), 2)
+            return scale * matrix_norm(torch.from_numpy(x.toarray()), 2)
         gram = (x @ x.T).tocsr()
         error = torch.tensor(gamma(x.shape[1]) * (x.data**2).sum())
         largest = gram.diagonal().max(initial=0.0)
         if sp.tril(gram, -1).nnz == 0:  # orthogonal rows: pooling alone
-            return outward(torch.tensor(largest).sqrt(), x.shape[1] + 2)
-        return outward(largest_eigenvalue(torch.from_numpy(gram.toarray()), error).sqrt(), 2)
+            return scale * outward(torch.tensor(largest).sqrt(), x.shape[1] + 2)
+        return scale * outward(
+            largest_eigenvalue(torch.from_numpy(gram.toarray()), error).sqrt(), 2
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

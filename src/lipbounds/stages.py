@@ -84,7 +84,7 @@ class SlopeStage(Stage):
         groups: dict[int, tuple[Activation, list[int]]] = {}
         named = {name: activation(name) for name in functions if isinstance(name, str)}
         for neuron, function in enumerate(functions):
-            one = named.get(function, function) if isinstance(function, str) else function
+            one = named[function] if isinstance(function, str) else activation(function)
             groups.setdefault(id(one), (one, []))[1].append(neuron)
         parts = [(one, torch.tensor(index, device=device)) for one, index in groups.values()]
         return cls(parts, len(functions), device)

@@ -68,7 +68,7 @@ def bound(
 
     name: a key of BOUNDS. norm: 1, 2 or math.inf. treatment: of convolutions and max-pooling,
     "implicit" keeps them whole, "explicit" rewrites them as matrices and between stages.
-    options: the method's own, such as the budget `nodes` of K_2.
+    options: the method's own, such as the `budget` of K_2.
     Raises UnsupportedError for an unknown name, norm or treatment, or a bound not defined in that
     norm; LipboundsError where the network is too large for it.
     """
@@ -88,7 +88,7 @@ def bounds(
 
     Bounds not defined in a norm are left out. By default all bounds; both treatments where the
     network has convolutions or max-pooling, else they coincide and only "explicit" is listed.
-    `options` holds a method's own options under its name: {"K_2": {"nodes": 500}}.
+    `options` holds a method's own options under its name: {"K_2": {"budget": 1e8}}.
     An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
     with each result as it comes. Raises as `bound` does, before any work for an unknown name.
     """

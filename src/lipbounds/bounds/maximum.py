@@ -19,8 +19,8 @@ from ..operators import BLOCK_ENTRIES
 from ..rounding import gamma
 
 TOLERANCE = 1e-11  # relative gap at which a box is closed
-SWEEPS = 4  # fixed-point steps on D per box; more at the root
-WORK = 10**9  # boxes times (p + q)^3 per problem: beyond, large problems stop early
+SWEEPS = 4  # fixed-point steps on D per box
+ROOT_SWEEPS = 16  # and at the root, where they pay most
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class Bracket:
 
 
 def vertex_maximum(
-    center: Tensor, left: Tensor, radial: Tensor, cap: Tensor, nodes: int
+    center: Tensor, left: Tensor, radial: Tensor, cap: Tensor, budget: float
 ) -> Bracket:
     """Bracket max_T || X + A T Y ||_2 for X (..., p, q), A (..., p, n), Y (..., n, q).
 
-    cap: an upper bound known from elsewhere, shape (...). nodes: boxes to look at, per problem.
+    cap: an upper bound known from elsewhere, shape (...). budget: of each problem, counted as boxes
+    times (p + q)^3; the root gets up to 16 sweeps, and one whatever the budget.
     All problems of the batch advance together, one level of the tree at a time.
     """
     shape = torch.broadcast_shapes(center.shape[:-2], left.shape[:-2], radial.shape[:-2])
@@ -44,9 +45,10 @@ def vertex_maximum(
         t.expand(*shape, *t.shape[-2:]).flatten(0, -3) if shape else t.unsqueeze(0)
         for t in (center, left, radial)
     )
-    affordable = WORK // (x.shape[-2] + x.shape[-1]) ** 3
-    search = _Search(x, a, y, cap.expand(shape).reshape(-1), min(max(affordable, 2), 4 * SWEEPS))
-    search.run(min(nodes, affordable))
+    boxes = budget / (x.shape[-2] + x.shape[-1]) ** 3
+    sweeps = min(max(int(20 * boxes), 1), ROOT_SWEEPS)
+    search = _Search(x, a, y, cap.expand(shape).reshape(-1), sweeps)
+    search.run(int(boxes))
     return Bracket(search.upper().reshape(shape), search.best.reshape(shape))
 
 
@@ -70,7 +72,7 @@ class _Search:
         self.bound, self.branch = self._look(self.owner, self.fixed, self.scale, sweeps)
         self.bound = torch.minimum(self.bound, cap)
 
-    def run(self, nodes: int) -> None:
+    def run(self, boxes: int) -> None:
         while len(self.owner):
             self._close()
             if len(self.owner) == 0:
@@ -82,9 +84,9 @@ class _Search:
             sign[len(self.owner) :] = -1.0
             fixed = self.fixed.repeat(2, 1)
             fixed[torch.arange(len(owner)), self.branch.repeat(2)] = sign
-            if bool((self.used[owner] > nodes).any()):
-                self._give_up(nodes)
-                within = self.used[owner] <= nodes
+            if bool((self.used[owner] > boxes).any()):
+                self._give_up(boxes)
+                within = self.used[owner] <= boxes
                 owner, scale, fixed, parents = (t[within] for t in (owner, scale, fixed, parents))
             self.owner, self.fixed, self.scale = owner, fixed, scale
             self.bound, self.branch = self._look(owner, fixed, self.scale, SWEEPS)
@@ -99,9 +101,9 @@ class _Search:
         limit = self.best * (1 + TOLERANCE) + 2 * self.slack
         self._keep(self.bound > limit[self.owner])
 
-    def _give_up(self, nodes: int) -> None:
+    def _give_up(self, boxes: int) -> None:
         """Problems out of budget: their open boxes' bounds become the upper end."""
-        spent = self.used[self.owner] > nodes
+        spent = self.used[self.owner] > boxes
         self.closed.scatter_reduce_(0, self.owner[spent], self.bound[spent], "amax")
 
     def _keep(self, mask: Tensor) -> None:
@@ -143,8 +145,8 @@ class _Search:
             best = torch.minimum(best, values[:, -1])
             u, v = vectors[:, :p, -1:], vectors[:, p:, -1:]
             into, out = (a.mT @ u).squeeze(-1), (y @ v).squeeze(-1)
-            if sweep == 0 or sweep == sweeps - 1:
-                self._try_vertex(owner, x, a, y, torch.where(into * out < 0, -1.0, 1.0))
+            if sweep in (0, sweeps - 1):
+                self._try_vertex(owner, x, a, y, u, v)
             step = _ratio(out.abs(), into.abs()) / scale
             scale.mul_(step.clamp(0.1, 10.0).sqrt())
         return best + self.slack[owner], self._branching(into, out, a, y, free)
@@ -155,17 +157,21 @@ class _Search:
         size = torch.linalg.vector_norm(a, dim=-2) * torch.linalg.vector_norm(y, dim=-1)
         return (weight + 1e-3 * size + 1e-300 * free).masked_fill(free == 0, -1.0).argmax(-1)
 
-    def _try_vertex(self, owner, x, a, y, signs: Tensor) -> None:
-        """Raise `best` to || X + A T Y || at the vertex, and at the one its singular vectors
-        point to."""
-        for _ in range(2):
-            at_vertex = x + (a * signs.unsqueeze(-2)) @ y
-            u, sigma, v = torch.linalg.svd(at_vertex, full_matrices=False)
-            value = (sigma[:, 0] - self.slack[owner]).clamp(min=0)
-            self.best.scatter_reduce_(0, owner, value, "amax")
-            into = (a.mT @ u[:, :, :1]).squeeze(-1)
-            out = (y @ v[:, :1, :].mT).squeeze(-1)
-            signs = torch.where(into * out < 0, -1.0, 1.0).to(x.dtype)
+    def _try_vertex(self, owner, x, a, y, u: Tensor, v: Tensor) -> None:
+        """Raise `best` to || X + A T Y || at a vertex found by turns: the signs that are best for
+        u and v, then u and v improved for those signs."""
+        for _ in range(8):
+            into, out = a.mT @ u, y @ v
+            signs = torch.where(into * out < 0, -1.0, 1.0)
+            u = _unit(x @ v + a @ (signs * out))
+            v = _unit(x.mT @ u + y.mT @ (signs * (a.mT @ u)))
+        at_vertex = x + (a * signs.mT) @ y
+        value = (torch.linalg.svdvals(at_vertex)[:, 0] - self.slack[owner]).clamp(min=0)
+        self.best.scatter_reduce_(0, owner, value, "amax")
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / torch.linalg.vector_norm(vector, dim=-2, keepdim=True).clamp(min=1e-300)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:

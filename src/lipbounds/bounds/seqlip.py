@@ -22,14 +22,14 @@ from ..rounding import gamma, outward
 from ..stages import PoolStage, Stage
 from .maximum import Bracket, vertex_maximum
 
-NODES = 100  # boxes that branch and bound may look at, per stage and network
+BUDGET = 5e7  # of branch and bound, per stage and network: boxes times (rows + columns)^3
 
 
-def seqlip(network: Network, norm: float, nodes: int = NODES) -> tuple[Tensor, Tensor]:
+def seqlip(network: Network, norm: float, budget: float = BUDGET) -> tuple[Tensor, Tensor]:
     """K_2 as (upper, lower), each of shape `network.batch_shape`, for norm 2.
 
     `upper` bounds Lip_2; `lower` <= K_2 <= `upper`, and the two meet where branch and bound ended
-    within `nodes` boxes per stage. Source: A. Virmaux, K. Scaman, NeurIPS 2018, sec. 4 and 5.
+    within its budget. Source: A. Virmaux, K. Scaman, NeurIPS 2018, sec. 4 and 5.
     """
     splits = [_split(network, i) for i in range(network.depth + 1)]
     norms = [operator_norm(affine.operator, 2) for affine in network.affines]
@@ -46,7 +46,7 @@ def seqlip(network: Network, norm: float, nodes: int = NODES) -> tuple[Tensor, T
         if isinstance(stage, PoolStage):
             upper, lower = upper * stage.norm(2), lower * stage.norm(2)
         else:
-            bracket = _factor(splits[k].left, stage, splits[k - 1].right, nodes)
+            bracket = _factor(splits[k].left, stage, splits[k - 1].right, budget)
             upper, lower = upper * bracket.upper, lower * bracket.lower
     upper = upper + worst * (residual - 1)
     return torch.minimum(outward(upper, network.terms), outward(worst, network.terms)), lower
@@ -102,7 +102,9 @@ def _square_roots(weight: Tensor, terms: int) -> _Split:
     return _Split(left, right, error + gamma(2 * max(weight.shape[-2:]) + terms) * scale)
 
 
-def _factor(left: Tensor | Operator, stage: Stage, right: Tensor | Operator, nodes: int) -> Bracket:
+def _factor(
+    left: Tensor | Operator, stage: Stage, right: Tensor | Operator, budget: float
+) -> Bracket:
     """A bracket of max over T of || A (C + T R) B ||_2."""
     if isinstance(left, Identity) or isinstance(right, Identity):
         return _factor_beside_identity(left, stage, right)
@@ -110,7 +112,7 @@ def _factor(left: Tensor | Operator, stage: Stage, right: Tensor | Operator, nod
     center = stage.center.adjoint(left) @ right
     radial = stage.radius.apply(right.mT).mT
     cap = stage.norm(2) * matrix_norm(left, 2) * matrix_norm(right, 2)
-    return vertex_maximum(center, left, radial, cap, nodes)
+    return vertex_maximum(center, left, radial, cap, budget)
 
 
 def _factor_beside_identity(

@@ -2,8 +2,8 @@
 
 Where f is differentiable, ||J(x)||_p <= Lip_p(f). At a kink the chain rule may return a matrix that
 is no limit of Jacobians and exceeds the constant (R(x) - R(-x) - x at 0), and images with a flat
-background sit on kinks and ties of max-pooling. So points are moved off by a little noise, and those
-whose pre-activations stay closer to a kink than rounding can tell are left out.
+background sit on kinks and ties of max-pooling. So points are moved off by a little noise, and
+those whose pre-activations stay closer to a kink than rounding can tell are left out.
 """
 
 import torch

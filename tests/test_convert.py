@@ -1,0 +1,256 @@
+"""Every layer of CONVERTERS: the Network equals the module, and so does its Jacobian."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import lipbounds as lb
+from lipbounds.convert import CONVERTERS
+from lipbounds.stages import PoolStage
+
+torch.manual_seed(0)
+VECTOR, SIGNAL, SHAPE = (4,), (2, 7), (2, 6, 5)
+
+
+def batch_norm(layer):
+    layer.running_mean.uniform_(-1, 1)
+    layer.running_var.uniform_(0.2, 2)
+    return layer
+
+
+LAYERS = {
+    nn.Linear: [(nn.Linear(4, 3), VECTOR)],
+    nn.Conv1d: [(nn.Conv1d(2, 3, 3, stride=2, padding=1), SIGNAL)],
+    nn.Conv2d: [
+        (nn.Conv2d(2, 4, (2, 3), (2, 1), (1, 2), (2, 1), groups=2), SHAPE),
+        (nn.Conv2d(2, 1, 2, padding="same", bias=False), SHAPE),
+    ],
+    nn.BatchNorm1d: [
+        (batch_norm(nn.BatchNorm1d(4)), VECTOR),
+        (batch_norm(nn.BatchNorm1d(2)), SIGNAL),
+    ],
+    nn.BatchNorm2d: [
+        (batch_norm(nn.BatchNorm2d(2)), SHAPE),
+        (batch_norm(nn.BatchNorm2d(2, affine=False, eps=0.5)), SHAPE),
+    ],
+    nn.MaxPool1d: [
+        (nn.MaxPool1d(3, 2), SIGNAL),
+        (nn.MaxPool1d(2, 3, padding=1, dilation=2, ceil_mode=True), SIGNAL),
+    ],
+    nn.MaxPool2d: [
+        (nn.MaxPool2d(2), SHAPE),
+        (nn.MaxPool2d(3, 1, padding=1), SHAPE),
+        (nn.MaxPool2d((2, 3), (3, 2), (1, 0), (2, 1), ceil_mode=True), SHAPE),
+    ],
+    nn.AvgPool1d: [(nn.AvgPool1d(3, 2, padding=1, ceil_mode=True), SIGNAL)],
+    nn.AvgPool2d: [
+        (nn.AvgPool2d(2, padding=1, count_include_pad=False), SHAPE),
+        (nn.AvgPool2d((3, 2), 2, ceil_mode=True, divisor_override=5), SHAPE),
+    ],
+    nn.AdaptiveAvgPool2d: [(nn.AdaptiveAvgPool2d((4, 2)), SHAPE)],
+    nn.AdaptiveMaxPool2d: [(nn.AdaptiveMaxPool2d((4, None)), SHAPE)],
+    nn.Flatten: [(nn.Flatten(), SHAPE), (nn.Flatten(-2), SHAPE), (nn.Flatten(1, 2), SHAPE)],
+    nn.Unflatten: [(nn.Unflatten(1, (2, -1)), VECTOR), (nn.Unflatten(-1, (7, 1)), SIGNAL)],
+    nn.Identity: [(nn.Identity(), SHAPE)],
+    nn.Dropout: [(nn.Dropout(0.7), SHAPE)],
+    nn.Dropout1d: [(nn.Dropout1d(), SIGNAL)],
+    nn.Dropout2d: [(nn.Dropout2d(), SHAPE)],
+    nn.PReLU: [(nn.PReLU(init=0.4), SHAPE), (nn.PReLU(2), SHAPE), (nn.PReLU(4), VECTOR)],
+    nn.ReLU: [(nn.ReLU(), SHAPE), (nn.ReLU(inplace=True), VECTOR)],
+    nn.LeakyReLU: [(nn.LeakyReLU(0.3), SHAPE)],
+    nn.Tanh: [(nn.Tanh(), SHAPE)],
+    nn.Sigmoid: [(nn.Sigmoid(), SHAPE)],
+    nn.Hardtanh: [(nn.Hardtanh(-0.5, 2.0), SHAPE)],
+    nn.ReLU6: [(nn.ReLU6(), SHAPE)],
+    nn.Softplus: [(nn.Softplus(2.0), SHAPE)],
+    nn.Softsign: [(nn.Softsign(), SHAPE)],
+    nn.ELU: [(nn.ELU(1.5), SHAPE)],
+    nn.SELU: [(nn.SELU(), SHAPE)],
+    nn.CELU: [(nn.CELU(0.5), SHAPE)],
+    nn.SiLU: [(nn.SiLU(), SHAPE)],
+    nn.GELU: [(nn.GELU(), SHAPE), (nn.GELU(approximate="tanh"), SHAPE)],
+    nn.Mish: [(nn.Mish(), SHAPE)],
+    nn.Hardswish: [(nn.Hardswish(), SHAPE)],
+}
+for layers in LAYERS.values():
+    for layer, _ in layers:
+        for parameter in layer.parameters():
+            nn.init.uniform_(parameter, -1, 1)
+NETWORKS = {
+    **{
+        f"{kind.__name__} {i}": (nn.Sequential(layer), shape)
+        for kind, layers in LAYERS.items()
+        for i, (layer, shape) in enumerate(layers)
+    },
+    "nested": (
+        nn.Sequential(
+            nn.Sequential(
+                nn.Conv2d(2, 4, 3, padding=1), batch_norm(nn.BatchNorm2d(4)), nn.PReLU(4),
+                nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Dropout2d()),
+            ),
+            nn.Sequential(nn.AvgPool2d(2, 1), nn.GELU()),
+            nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.ReLU(), nn.Linear(5, 3),
+        ),
+        SHAPE,
+    ),
+    "signal": (
+        nn.Sequential(
+            nn.Conv1d(2, 3, 2), nn.Tanh(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(9, 2)
+        ),
+        SIGNAL,
+    ),
+    "two pools": (nn.Sequential(nn.MaxPool2d(2, 1), nn.MaxPool2d(3, 1), nn.ELU()), SHAPE),
+    "empty": (nn.Sequential(), VECTOR),
+    "one layer": (nn.Linear(4, 2), VECTOR),
+}  # fmt: skip
+
+
+def test_every_converter_is_tested():
+    assert set(LAYERS) == set(CONVERTERS)
+
+
+def points(shape, count=20):
+    """Spread over the kinks of all activations (hard swish's at 3, ReLU6's at 6)."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, *shape, generator=generator, dtype=torch.float64) * 4
+
+
+@pytest.mark.parametrize("treatment", ["implicit", "explicit"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_equals_module(name, treatment):
+    module, shape = NETWORKS[name]
+    module = copy.deepcopy(module).double().eval()
+    network = lb.from_torch(module, shape)
+    if treatment == "explicit":
+        network = lb.explicit(network)
+        assert not network.has_pools
+    x = points(shape)
+    with torch.no_grad():
+        expected = module(x.clone()).flatten(1)
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-12)
+    assert (network.input_size, network.output_size) == (math.prod(shape), expected.shape[1])
+    if any(isinstance(layer, nn.ReLU) and layer.inplace for layer in module.modules()):
+        return  # torch differentiates no in-place function of an input
+    for one, jacobian in zip(x[:4], network.jacobian(x[:4]), strict=True):
+        expected = torch.func.jacrev(lambda z: module(z.unsqueeze(0)).flatten())(one)
+        expected = expected.reshape(network.output_size, -1)
+        torch.testing.assert_close(jacobian, expected, rtol=0, atol=1e-12)
+
+
+def test_float32_modules_are_converted_exactly_and_left_alone():
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    network = lb.from_torch(module, (4,))
+    assert module[0].weight.dtype == torch.float32
+    x = points((4,))
+    torch.testing.assert_close(network(x), copy.deepcopy(module).double()(x), rtol=0, atol=1e-12)
+    with torch.no_grad():
+        module[0].weight.zero_()
+    assert float(network.affines[0].operator.weight.abs().min()) > 0
+
+
+def test_affine_layers_merge_and_stages_stay_apart():
+    module, shape = NETWORKS["nested"]
+    network = lb.from_torch(module.eval(), shape)
+    kinds = [type(stage).__name__ for stage in network.stages]
+    assert kinds == ["SlopeStage", "PoolStage", "SlopeStage", "SlopeStage", "SlopeStage"]
+    assert len(network.affines) == 6
+
+
+def with_nan(layer, name="weight"):
+    with torch.no_grad():
+        getattr(layer, name).view(-1)[0] = math.nan
+    return layer
+
+
+class Custom(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class CustomSequential(nn.Sequential):
+    """May override forward: not the plain chain of its layers."""
+
+
+BAD = {
+    "unknown": (Custom(), SHAPE, "(Custom) is not supported; known layers: Sequential, Linear"),
+    "softmax": (nn.Softmax(1), VECTOR, "(Softmax) is not supported"),
+    "lstm": (nn.LSTM(4, 4), VECTOR, "(LSTM) is not supported"),
+    "layer norm": (nn.LayerNorm(4), VECTOR, "(LayerNorm) is not supported"),
+    "subclass": (CustomSequential(nn.ReLU()), VECTOR, "(CustomSequential) is not supported"),
+    "transposed": (nn.ConvTranspose2d(2, 1, 2), SHAPE, "(ConvTranspose2d) is not supported"),
+    "padding mode": (nn.Conv2d(2, 1, 3, padding=1, padding_mode="reflect"), SHAPE, "'reflect'"),
+    "indices": (nn.MaxPool2d(2, return_indices=True), SHAPE, "return_indices"),
+    "no statistics": (nn.BatchNorm2d(2, track_running_stats=False), SHAPE, "track_running_stats"),
+    "flatten batch": (nn.Flatten(0), SHAPE, "start_dim=0"),
+    "nan": (with_nan(nn.Linear(4, 2)), VECTOR, "weight has NaN"),
+    "bias": (with_nan(nn.Conv2d(2, 1, 2), "bias"), SHAPE, "bias has NaN"),
+    "running": (with_nan(nn.BatchNorm2d(2), "running_var"), SHAPE, "running_var has NaN"),
+    "prelu": (with_nan(nn.PReLU(2)), SHAPE, "weight has NaN"),
+    "slope": (nn.LeakyReLU(math.inf), SHAPE, "not a finite slope"),
+    "no flatten": (nn.Linear(4, 2), SHAPE, "is a Flatten missing?"),
+    "linear": (nn.Linear(5, 2), VECTOR, "takes a vector of 5"),
+    "channels": (nn.Conv2d(3, 1, 2), SHAPE, "takes 3 channels"),
+    "axes": (nn.Conv1d(2, 1, 2), SHAPE, "1-dimensional"),
+    "too large": (nn.Conv2d(2, 1, 7), SHAPE, "does not fit"),
+    "pool": (nn.MaxPool2d(9), SHAPE, "pooling window of 9 does not fit"),
+    "pool axes": (nn.MaxPool1d(2), SHAPE, "1-dimensional"),
+    "adaptive axes": (nn.AdaptiveAvgPool2d(2), SIGNAL, "takes an image"),
+    "padding only": (nn.MaxPool2d(2, 1, padding=1, dilation=6), (1, 5, 5), "in the padding"),
+    "norm channels": (nn.BatchNorm2d(3), SHAPE, "takes 3 channels"),
+    "slopes": (nn.PReLU(3), SHAPE, "has 3 slopes for 2 channels"),
+    "unflatten": (nn.Unflatten(1, (3, -1)), VECTOR, "cannot unflatten dimension 1"),
+    "softplus": (nn.Softplus(-1.0), VECTOR, "must be positive"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_unsupported_layers_are_named_with_their_place(case):
+    layer, shape, message = BAD[case]
+    module = nn.Sequential(nn.Identity(), nn.Sequential(nn.Identity(), layer)).eval()
+    with pytest.raises(lb.LipboundsError) as error:
+        lb.from_torch(module, shape)
+    assert message in str(error.value)
+    assert f"layer '1.1' ({type(layer).__name__})" in str(error.value)
+
+
+def test_named_layers_are_named():
+    module = nn.Sequential()
+    module.add_module("features", nn.Sequential())
+    module.features.add_module("odd", nn.GLU())
+    with pytest.raises(lb.UnsupportedError, match=r"layer 'features.odd' \(GLU\)"):
+        lb.from_torch(module.eval(), SHAPE)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(2), nn.Dropout(), nn.Dropout2d(0.1)])
+def test_training_mode_raises(layer):
+    with pytest.raises(lb.LipboundsError, match="'1'.*training mode; call module.eval"):
+        lb.from_torch(nn.Sequential(nn.ReLU(), layer), SHAPE)
+
+
+def test_dropout_of_nothing_is_the_identity_in_training_mode_too():
+    assert lb.from_torch(nn.Sequential(nn.Dropout(0.0)), (3,)).depth == 0
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, -1)])
+def test_input_shapes_must_be_positive(shape):
+    with pytest.raises(lb.LipboundsError, match="positive integers"):
+        lb.from_torch(nn.Sequential(nn.ReLU()), shape)
+
+
+def test_max_pooling_stays_whole_until_it_is_made_explicit():
+    module, shape = NETWORKS["two pools"]
+    network = lb.from_torch(module, shape)
+    assert network.has_pools and isinstance(network.stages[0], PoolStage)
+
+
+def test_a_module_used_twice_is_applied_twice():
+    relu, linear = nn.ReLU(), nn.Linear(3, 3).double()
+    shared = nn.Sequential(linear, relu, linear, nn.Sequential(relu, linear), relu, linear)
+    network = lb.from_torch(shared, (3,))
+    assert network.depth == 3
+    x = points((3,))
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), shared(x), rtol=0, atol=1e-12)

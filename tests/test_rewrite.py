@@ -1,0 +1,121 @@
+"""The explicit treatment and the carried form of maxima compute the same function."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from oracles import NAMES, NORMS
+from strategies import IMAGE, between_sample, pooled_networks, quick, small_cnns
+
+import lipbounds as lb
+from lipbounds.network import Affine, Network
+from lipbounds.operators import Convolution, Dense
+from lipbounds.rewrite import carried, explicit
+from lipbounds.stages import BetweenStage, PoolStage, SlopeStage
+
+
+def values(network, name):
+    return [lb.bound(network, name, norm, "implicit").value for norm in NORMS]
+
+
+def maximum(weight):
+    """max(a, b) after `weight`, as one between stage."""
+    first, second = torch.tensor([0]), torch.tensor([1])
+    weight = torch.tensor(weight, dtype=torch.float64)
+    one = torch.eye(1, dtype=torch.float64)
+    return Network(
+        (Affine(Dense(weight), one.new_zeros(2)), Affine(Dense(one), one.new_zeros(1))),
+        (BetweenStage(first, second, 2),),
+    )
+
+
+@pytest.mark.parametrize("rewrite", [explicit, lambda network: carried(explicit(network))])
+@pytest.mark.parametrize("name", small_cnns())
+def test_rewriting_keeps_the_function_and_its_jacobian(name, rewrite):
+    module = small_cnns()[name]
+    network = lb.from_torch(module, IMAGE)
+    rewritten = rewrite(network)
+    x = torch.randn(30, *IMAGE, dtype=torch.float64) * 2
+    with torch.no_grad():
+        torch.testing.assert_close(rewritten(x), module(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(rewritten.jacobian(x), network.jacobian(x), rtol=0, atol=1e-12)
+    assert rewritten.input_shape == IMAGE
+
+
+@pytest.mark.parametrize("name", small_cnns())
+def test_explicit_networks_have_no_convolutions_and_no_pools(name):
+    network = explicit(lb.from_torch(small_cnns()[name], IMAGE))
+    for affine in network.affines:
+        factors = getattr(affine.operator, "factors", (affine.operator,))
+        assert not any(isinstance(factor, Convolution) for factor in factors)
+    assert not any(isinstance(stage, PoolStage) for stage in network.stages)
+    assert any(isinstance(stage, BetweenStage) for stage in network.stages)
+    assert all(isinstance(stage, SlopeStage) for stage in carried(network).stages)
+
+
+@quick
+@given(pooled_networks())
+def test_carried_maxima_have_the_same_k_4_and_no_smaller_k_1(sample):
+    """Proposition 8; equality of K_1 for p = 1."""
+    between = between_sample(sample).network
+    other = carried(between)
+    x = torch.randn(10, between.input_size, dtype=torch.float64)
+    scale = 1 + float(between(x).abs().max())
+    assert float((other(x) - between(x)).abs().max()) <= 1e-12 * scale * 1e3
+    for norm in NORMS:
+        k_4, same = (lb.bound(n, "K_4", norm).value for n in (between, other))
+        slack = 1e-9 * lb.bound(other, "K_3", norm).value + 1e-9 * k_4
+        assert abs(k_4 - same) <= slack
+        k_1, larger = (lb.bound(n, "K_1", norm).value for n in (between, other))
+        assert larger >= k_1 * (1 - 1e-9)
+        if norm == 1:
+            assert larger == pytest.approx(k_1, rel=1e-9, abs=1e-300)
+
+
+def test_table_of_the_maximum():
+    """docs/theory.md, section 9, with identity weights."""
+    between = maximum(np.eye(2))
+    other = carried(between)
+    root = math.sqrt(2)
+    golden = root * (1 + math.sqrt(5)) / 2  # 2.2882
+    expected = {
+        "K_star": ([1, 1, 1], [2, golden, 4]),
+        "K_1": ([1, root, 2], [1, (1 + root) / root, 3]),
+        "K_3": ([1, root, 2], [2, math.sqrt(5), 3]),
+        "K_4": ([1, root, 2], [1, root, 2]),
+    }
+    for name in NAMES:
+        assert values(between, name) == pytest.approx(expected[name][0], rel=1e-10)
+        assert values(other, name) == pytest.approx(expected[name][1], rel=1e-10)
+
+
+def test_carrying_may_also_shrink_k_3():
+    """max(x, x): the difference a - b cancels (docs/theory.md, section 9)."""
+    between = maximum([[1.0], [1.0]])
+    assert values(between, "K_3") == pytest.approx([2, 2, 2], rel=1e-10)
+    assert values(between, "K_star")[0] == pytest.approx(2, rel=1e-10)
+    assert values(carried(between), "K_3") == pytest.approx([1, 1, 1], rel=1e-10)
+    assert values(carried(between), "K_star")[0] == pytest.approx(1, rel=1e-10)
+
+
+def pool(windows, weight, after):
+    windows, weight, after = (torch.tensor(x) for x in (windows, weight, after))
+    return Network(
+        (
+            Affine(Dense(weight.double()), torch.zeros(len(weight)).double()),
+            Affine(Dense(after.double()), torch.zeros(len(after)).double()),
+        ),
+        (PoolStage(windows, len(weight)),),
+    )
+
+
+def test_neither_treatment_always_wins():
+    """docs/theory.md, section 9: max(a, b), and max(x, x) - x."""
+    whole = pool([[0, 1]], [[1.0, 0.0], [0.0, 1.0]], [[1.0]])
+    assert lb.bound(whole, "K_4", math.inf, "implicit").value == pytest.approx(1, rel=1e-10)
+    assert lb.bound(whole, "K_4", math.inf, "explicit").value == pytest.approx(2, rel=1e-10)
+    cancelling = pool([[0, 1], [2, 2]], [[1.0], [1.0], [1.0]], [[1.0, -1.0]])
+    assert lb.bound(cancelling, "K_4", math.inf, "implicit").value == pytest.approx(2, rel=1e-10)
+    assert 0 <= lb.bound(cancelling, "K_4", math.inf, "explicit").value < 1e-12
