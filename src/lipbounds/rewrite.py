@@ -34,8 +34,8 @@ def explicit(network: Network) -> Network:
 def carried(network: Network) -> Network:
     """Between stages as max(a, b) = b + ReLU(a - b), b carried by a neuron of slopes [1, 1].
 
-    The same function and the same K_4, with twice the neurons and larger K_*, K_1, K_3: kept to
-    show what between stages spare (docs/theory.md).
+    The same function and the same K_4, with twice the neurons and a K_1 at least as large (K_* and
+    K_3 mostly grow as well): kept to show what between stages spare (docs/theory.md, section 9).
     """
     affines, stages = [network.affines[0]], []
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):

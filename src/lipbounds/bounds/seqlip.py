@@ -121,7 +121,7 @@ def _factor_beside_identity(
     """Beside an identity (pooling follows or precedes): || S B || <= s || B ||, and likewise
     || A S ||; for equal slopes at all neurons the two ends meet."""
     sizes = [matrix_norm(one, 2) for one in (left, right) if not isinstance(one, Identity)]
-    upper = torch.as_tensor(stage.norm(2), dtype=torch.float64)
+    upper = torch.as_tensor(stage.norm(2), dtype=torch.float64, device=stage.radius.device)
     for size in sizes:
         upper = upper * size
     return Bracket(upper, _power_lower(left, stage, right))
@@ -141,7 +141,7 @@ def _power_lower(left, stage: Stage, right, steps: int = 10) -> Tensor:
         y = stage.center.adjoint(y) + sign * stage.radius.adjoint(y)
         return y if isinstance(right, Identity) else y @ right
 
-    best = torch.zeros((), dtype=torch.float64)
+    best = torch.zeros((), dtype=torch.float64, device=stage.radius.device)
     size = stage.shape[1] if isinstance(right, Identity) else right.shape[-1]
     for sign in (1.0, -1.0):
         x = torch.linspace(1.0, 2.0, size, dtype=torch.float64, device=stage.radius.device)
