@@ -1,0 +1,50 @@
+# Everything: snakemake -j8. One experiment: test1 ... test4. All figures again, from the tables that
+# exist: figures. Any single file by its name. With small numbers: --configfile config/quick.yaml.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/modules.smk"
+include: "workflow/rules/analytic.smk"
+include: "workflow/rules/random.smk"
+include: "workflow/rules/mnist.smk"
+include: "workflow/rules/collect.smk"
+include: "workflow/rules/figures.smk"
+
+
+wildcard_constraints:
+    test="|".join(TESTS),
+    family="|".join(FAMILIES),
+    distribution="|".join(config["random"]["distributions"]),
+    depth=r"\d+",
+    architecture="|".join(config["mnist"]["architectures"]),
+    seed=r"\d+",
+
+
+rule all:
+    default_target: True
+    input:
+        FIGURE_FILES,
+        TABLE_FILES,
+
+
+rule tables:
+    input:
+        TABLE_FILES,
+
+
+for test in TESTS:
+
+    rule:
+        name:
+            test
+        input:
+            [file for file in FIGURE_FILES + TABLE_FILES if Path(file).name.startswith(test)],

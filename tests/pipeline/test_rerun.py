@@ -1,0 +1,101 @@
+"""What changed is made again, with what depends on it, and nothing else."""
+
+import os
+
+import pytest
+
+pytestmark = pytest.mark.pipeline
+
+CORE = "src/lipbounds/bounds/averaged.py"
+TESTS = ["test1", "test2", "test3", "test4"]
+FIGURES = {f"figures_{test}": 1 for test in TESTS}
+
+
+def after(*tests: str, **jobs: int) -> dict[str, int]:
+    """The jobs given, and those that make the tests' tables and figures of their results."""
+    jobs |= {f"figures_{test}": 1 for test in tests} | {"collect": len(tests), "collect_all": 1}
+    jobs |= {"table_relations": 1} if "test3" in tests else {}
+    jobs |= {"table_paper": 1} if "test4" in tests else {}
+    return jobs
+
+
+@pytest.mark.parametrize(
+    "change, jobs",
+    [
+        ("analytic: {test1: {levels: [1, 2]}}", after("test1", bounds_analytic=2)),
+        ("analytic: {test2: {families: [cube]}}", after("test2", bounds_analytic=1)),
+        ("random: {samples: 21}", after("test3", bounds_random=2)),
+        ("random: {depths: [1, 2, 3]}", after("test3", bounds_random=1)),
+        ("mnist: {architectures: [small, avgpool]}", after("test4", train_mnist=1, bounds_mnist=1)),
+        ("mnist: {epochs: {small: 2}}", after("test4", train_mnist=1, bounds_mnist=1)),
+        ("mnist: {seeds: [0, 1]}", after("test4", train_mnist=1, bounds_mnist=1)),
+        ("mnist: {jacobians: 11}", after("test4", bounds_mnist=1)),
+        ("mnist: {timeout: 11}", {"fetch_mnist": 1}),
+        ("norms: [1, 2]", after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1)),
+    ],
+)
+def test_changed_value_of_the_configuration(quick, change, jobs):
+    assert quick.planned(change=change) == jobs
+
+
+@pytest.mark.parametrize(
+    "file, jobs",
+    [
+        (CORE, after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1)),
+        ("src/lipbounds/reference/pieces.py", after("test1", "test2", bounds_analytic=3)),
+        ("src/lipbounds/cases/random.py", after("test3", bounds_random=2)),
+        ("src/lipbounds/cases/mnist.py", after("test4", train_mnist=1, bounds_mnist=1)),
+        ("src/lipbounds/plotting.py", FIGURES),
+        ("workflow/scripts/table_paper.py", {"table_paper": 1}),
+    ],
+)
+def test_changed_code(quick, file, jobs):
+    with quick.edited(file):
+        assert quick.planned() == jobs
+
+
+def test_touched_code_with_the_same_content(quick):
+    with quick.edited(CORE, text=""):
+        os.utime(quick.directory / CORE)
+        assert quick.planned() == {}
+
+
+def test_figures_are_drawn_again_and_nothing_is_computed(quick):
+    """Even with results older than the code: the tables are taken as they are."""
+    with quick.edited(CORE):
+        assert quick.planned("figures") == {"figures": 1}
+
+
+def test_figures_drawn_again_are_new_files(quick, results):
+    before = results("figures/test2_bounds.png").stat()
+    run = quick.snakemake("--configfile", "config/quick.yaml", "--", "figures")
+    assert run.returncode == 0, run.stdout
+    after = results("figures/test2_bounds.png").stat()
+    assert after.st_mtime > before.st_mtime and after.st_size == before.st_size
+    assert quick.planned() == {}
+
+
+def test_mnist_stays_when_it_is_fetched_again(quick):
+    """A changed time-out runs the rule again, which finds good files and leaves them alone."""
+    file = quick.directory / "data/mnist/MNIST/raw/train-images-idx3-ubyte"
+    before = file.stat().st_ino  # Snakemake sets the time
+    (quick.directory / "change.yaml").write_text("mnist: {timeout: 11}")
+    files = ["config/quick.yaml", "change.yaml"]
+    run = quick.snakemake("--configfile", *files, "--", str(file.relative_to(quick.directory)))
+    assert run.returncode == 0 and "MNIST: present" in run.stdout, run.stdout
+    assert file.stat().st_ino == before
+    assert quick.planned(change="mnist: {timeout: 11}") == {}
+
+
+def test_a_single_file_by_its_name(quick):
+    file = "results/quick/figures/test2_bounds.pdf"
+    with quick.edited(CORE):
+        planned = quick.planned(file)
+    assert planned == {"bounds_analytic": 1, "collect": 1, "figures_test2": 1}
+
+
+def test_one_experiment(quick):
+    with quick.edited(CORE):
+        planned = quick.planned("test3")
+    assert planned.pop("test3") == 1
+    assert planned | {"collect_all": 1} == after("test3", bounds_random=2)

@@ -1,0 +1,36 @@
+"""The linters are clean, and every figure and table has its caption."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lipbounds.plotting import FIGURES
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ruff check .", "snakefmt --check Snakefile workflow", "snakemake --lint"],
+)
+def test_linter(command):
+    tool, *arguments = command.split()
+    path = Path(sys.executable).parent / tool
+    run = subprocess.run([path, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_caption_is_of_something_and_everything_has_one():
+    captions = {path.stem for path in (ROOT / "workflow/report").glob("*.rst")}
+    assert captions == set(FIGURES) | {"test3_relations", "test4_paper", "workflow"}
+
+
+def test_every_value_of_the_configuration_is_explained():
+    """A value stands on a line with a comment, or under a line with one."""
+    bare = re.compile(r"^\s*\w+: [^#\n]+$", re.M)
+    explained = re.compile(r"^    (small|strided|avgpool|two_fc|families)")
+    lines = bare.findall((ROOT / "config/config.yaml").read_text())
+    assert [line for line in lines if not explained.match(line)] == []

@@ -1,0 +1,57 @@
+# The files of the package that each script imports, directly or not. Snakemake sees a changed script
+# but not a changed module, so they are inputs: a changed formula makes its rows again, a changed
+# plot only figures. tests/pipeline/test_modules.py compares this with the imports.
+def package(*names):
+    return [f"src/lipbounds/{name}.py" for name in names]
+
+
+TABLES = package("errors", "tables")
+NETWORKS = package(
+    "activations",
+    "convert",
+    "errors",
+    "network",
+    "norms",
+    "operators",
+    "rewrite",
+    "rounding",
+    "rows",
+    "segments",
+    "stages",
+    "windows",
+)
+METHODS = package(
+    "bounds/__init__",
+    "bounds/absolute",
+    "bounds/averaged",
+    "bounds/combettes_pesquet",
+    "bounds/maximum",
+    "bounds/monotone",
+    "bounds/product",
+    "bounds/seqlip",
+)
+CNNS = package("cases/__init__", "cases/mnist", "errors", "mnist_files", "torchvision_cpu")
+
+MODULES = {  # sorted, each once
+    script: sorted(set(files))
+    for script, files in {
+        "bounds_analytic": NETWORKS
+        + METHODS
+        + TABLES
+        + package("cases/__init__", "cases/analytic", "reference/__init__", "reference/pieces"),
+        "bounds_random": NETWORKS
+        + METHODS
+        + TABLES
+        + package("cases/__init__", "cases/random", "reference/__init__", "reference/enumeration"),
+        "train_mnist": CNNS,
+        "bounds_mnist": NETWORKS
+        + METHODS
+        + TABLES
+        + CNNS
+        + package("reference/__init__", "reference/sampling"),
+        "collect": TABLES,
+        "table_relations": TABLES,
+        "table_paper": TABLES,
+        "figures": TABLES + package("plotting"),
+    }.items()
+}

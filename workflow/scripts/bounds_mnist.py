@@ -1,0 +1,60 @@
+"""Test 4: all bounds of one MNIST network in both treatments, and a lower bound from Jacobians."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lipbounds.bounds import bounds
+from lipbounds.cases import mnist
+from lipbounds.convert import from_torch
+from lipbounds.mnist_files import load
+from lipbounds.reference.sampling import jacobian_lower_bound
+from lipbounds.tables import tidy, write_csv
+
+from job import progress, report, run
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+
+def main(
+    checkpoint: str,
+    directory: Path,
+    jacobians: int,
+    names: list[str],
+    norms: list[float],
+    table: str,
+) -> None:
+    module, metadata = mnist.load(checkpoint)
+    case = f"{metadata['architecture']}_seed{metadata['seed']}"
+    network = from_torch(module)
+    images, _ = load(directory, train=False)
+    points = images[:jacobians].unsqueeze(1).double() / 255
+    lower = {}
+    for norm in norms:
+        progress.info("%s: lower bound in l%g from %d Jacobians", case, norm, jacobians)
+        lower[norm] = jacobian_lower_bound(network, points, norm)
+    frame = bounds(network, names, norms, progress=partial(report, case))
+    frame = tidy(
+        frame.assign(lipschitz_lower=frame["norm"].map(lower)),
+        test="test4",
+        case=case,
+        seed=metadata["seed"],
+        architecture=metadata["architecture"],
+        accuracy=metadata["accuracy"],
+        parameters=metadata["parameters"],
+    )
+    write_csv(frame, table)
+
+
+if "snakemake" in globals():
+    run(
+        main,
+        snakemake.log[0],
+        checkpoint=snakemake.input.checkpoint,
+        directory=Path(snakemake.input.mnist[0]).parents[2],
+        jacobians=snakemake.params.jacobians,
+        names=snakemake.params.bounds,
+        norms=snakemake.params.norms,
+        table=snakemake.output.table,
+    )

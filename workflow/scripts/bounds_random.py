@@ -1,0 +1,76 @@
+"""Test 3: all bounds of the random networks of one distribution and depth, at all widths."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lipbounds.bounds import bounds
+from lipbounds.cases.random import ensemble
+from lipbounds.network import Network
+from lipbounds.reference.enumeration import relaxation_optimum
+from lipbounds.tables import concat, tidy, write_csv
+
+from job import progress, report, run
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+
+def optima(network: Network, norms: list[float]) -> pd.DataFrame:
+    """D* of an ensemble: a frame with columns sample, norm, relaxation_optimum."""
+    values = {norm: relaxation_optimum(network, norm).tolist() for norm in norms}
+    frame = pd.DataFrame(values).rename_axis("sample").reset_index()
+    return frame.melt("sample", var_name="norm", value_name="relaxation_optimum")
+
+
+def main(
+    distribution: str,
+    depth: int,
+    widths: list[int],
+    samples: int,
+    seed: int,
+    seqlip_budget: float,
+    enumerated_neurons: int,
+    names: list[str],
+    norms: list[float],
+    table: str,
+) -> None:
+    frames = []
+    for width in widths:
+        case = f"{distribution}_depth{depth}_width{width}"
+        network = ensemble(distribution, width, depth, samples, seed)
+        options = {"K_2": {"budget": seqlip_budget}}
+        frame = bounds(network, names, norms, options=options, progress=partial(report, case))
+        if depth * width <= enumerated_neurons:
+            progress.info("%s: relaxation optimum", case)
+            frame = frame.merge(optima(network, norms), on=["sample", "norm"], how="left")
+        frames.append(
+            tidy(
+                frame,
+                test="test3",
+                case=case,
+                seed=seed,
+                distribution=distribution,
+                depth=depth,
+                width=width,
+            )
+        )
+    write_csv(concat(frames), table)
+
+
+if "snakemake" in globals():
+    run(
+        main,
+        snakemake.log[0],
+        distribution=snakemake.wildcards.distribution,
+        depth=int(snakemake.wildcards.depth),
+        widths=snakemake.params.widths,
+        samples=snakemake.params.samples,
+        seed=snakemake.params.seed,
+        seqlip_budget=snakemake.params.seqlip_budget,
+        enumerated_neurons=snakemake.params.enumerated_neurons,
+        names=snakemake.params.bounds,
+        norms=snakemake.params.norms,
+        table=snakemake.output.table,
+    )

@@ -1,0 +1,64 @@
+"""One MNIST network, trained: its checkpoint, and its accuracy and size in JSON."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lipbounds.cases import mnist
+from lipbounds.mnist_files import load, write_atomically
+
+from job import progress, run
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+
+def main(
+    architecture: str,
+    seed: int,
+    directory: Path,
+    training_images: int,
+    training: dict[str, float],
+    checkpoint: str,
+    summary: str,
+) -> None:
+    name = f"{architecture}, seed {seed}"
+    images, labels = load(directory, train=True)
+    module = mnist.train(
+        architecture,
+        seed,
+        images[:training_images],
+        labels[:training_images],
+        **training,
+        progress=lambda epoch, epochs, loss: progress.info(
+            "%s: epoch %d of %d, loss %.4f", name, epoch, epochs, loss
+        ),
+    )
+    metadata = {
+        "architecture": architecture,
+        "seed": seed,
+        "accuracy": mnist.accuracy(module, *load(directory, train=False)),
+        "parameters": mnist.parameters(module),
+        "training_images": training_images,
+        **training,
+    }
+    progress.info("%s: %.2f %% of the test images", name, 100 * metadata["accuracy"])
+    mnist.save(checkpoint, module, metadata)
+    write_atomically(Path(summary), json.dumps(metadata, indent=2).encode() + b"\n")
+
+
+if "snakemake" in globals():
+    run(
+        main,
+        snakemake.log[0],
+        architecture=snakemake.wildcards.architecture,
+        seed=int(snakemake.wildcards.seed),
+        directory=Path(snakemake.input.mnist[0]).parents[2],
+        training_images=snakemake.params.training_images,
+        training={
+            name: snakemake.params[name]
+            for name in ("epochs", "batch_size", "learning_rate", "weight_decay")
+        },
+        checkpoint=snakemake.output.checkpoint,
+        summary=snakemake.output.summary,
+    )
