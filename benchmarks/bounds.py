@@ -43,7 +43,7 @@ def random(width: str) -> None:
     """All bounds of 200 random networks with four hidden stages, as test 3 has them."""
     network = ensemble("gaussian", int(width), 4, 200, 0)
     start = time.perf_counter()
-    lb.bounds(network, options={"K_2": {"budget": 5e5}})
+    lb.bounds(network, options={"K_2": {"budget": 4e5}})
     _line(f"200 networks, 4 stages of width {width}", time.perf_counter() - start, "")
 
 

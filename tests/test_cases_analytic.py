@@ -131,9 +131,15 @@ def test_widths_depths_and_domains(family):
     assert case.test == ("test1" if family in SQUARES + ("sawtooth",) else "test2")
 
 
-@pytest.mark.parametrize("family, tents", [
-    ("square", [2] * 4), ("fourth", [2] * 8), ("product", [4] * 4), ("cube", [2] * 4 + [4] * 4),
-])
+@pytest.mark.parametrize(
+    "family, tents",
+    [
+        ("square", [2] * 4),
+        ("fourth", [2] * 8),
+        ("product", [4] * 4),
+        ("cube", [2] * 4 + [4] * 4),
+    ],
+)
 def test_carries_are_nonnegative_on_the_domain(family, tents):
     case = analytic.CASES[family]
     side = [torch.linspace(*ends, 257, dtype=torch.float64) for ends in case.box]

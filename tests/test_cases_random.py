@@ -27,9 +27,9 @@ def test_shapes_and_stages():
 @pytest.mark.parametrize("distribution, fourth_moment", [("gaussian", 3.0), ("uniform", 9 / 5)])
 def test_moments(distribution, fourth_moment):
     width = 20
-    entries = torch.stack(weights(
-        distribution=distribution, width=width, depth=4, samples=200, seed=1
-    )).flatten() * math.sqrt(width)  # 400 000 entries of unit variance
+    entries = torch.stack(
+        weights(distribution=distribution, width=width, depth=4, samples=200, seed=1)
+    ).flatten() * math.sqrt(width)  # 400 000 entries of unit variance
     assert entries.mean().abs() < 0.01
     assert entries.square().mean() == pytest.approx(1, abs=0.02)
     assert entries.pow(4).mean() == pytest.approx(fourth_moment, abs=0.1)

@@ -184,16 +184,6 @@ def test_damaged_compressed_file_is_named(contents, tmp_path):
         fetch(tmp_path / "data", ["local"], local=tmp_path)
 
 
-def test_an_interrupted_write_leaves_no_file(tmp_path, monkeypatch):
-    def fail(descriptor):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        mnist_files.write_atomically(tmp_path / "new" / "file", b"content")
-    assert list((tmp_path / "new").iterdir()) == []
-
-
 def test_wheel_gives_the_files_exactly(arrays, contents, tmp_path, serve_wheel):
     serve_wheel(_wheel_pickle(arrays))
     assert fetch(tmp_path, ["wheel"]) == "wheel"

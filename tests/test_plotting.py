@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from lipbounds import plotting, tables
+from lipbounds import plotting, tidy
 from lipbounds.errors import LipboundsError
 
 NORMS = [1.0, 2.0, math.inf]
@@ -30,7 +30,7 @@ def analytic(test, families, levels=(1, 2, 3)):
         ]
         if norm == 2 or bound["bound"] != "K_2"
     ]
-    return tables.tidy(pd.DataFrame(rows), test=test, case="x", treatment="explicit")
+    return tidy.tidy(pd.DataFrame(rows), test=test, case="x", treatment="explicit")
 
 
 def random(distributions=("gaussian", "uniform"), depths=(1, 2, 3), widths=(4, 8), samples=7):
@@ -47,7 +47,7 @@ def random(distributions=("gaussian", "uniform"), depths=(1, 2, 3), widths=(4, 8
         for norm in NORMS
         for bound, h in height.items()
     ]
-    return tables.tidy(pd.DataFrame(rows), test="test3", case="random", treatment="explicit")
+    return tidy.tidy(pd.DataFrame(rows), test="test3", case="random", treatment="explicit")
 
 
 def mnist(architectures=("pool", "dense"), seeds=(0, 1, 2)):
@@ -60,7 +60,7 @@ def mnist(architectures=("pool", "dense"), seeds=(0, 1, 2)):
         for treatment, factor in (("explicit", 1), ("implicit", 0.5 if norm > 2 else 2))
         for bound, value in (("K_4", 100), ("K_3", 200), ("K_star", 1000))
     ]
-    return tables.tidy(pd.DataFrame(rows), test="test4", case="cnn", lipschitz_lower=5.0)
+    return tidy.tidy(pd.DataFrame(rows), test="test4", case="cnn", lipschitz_lower=5.0)
 
 
 FULL = {
@@ -117,7 +117,7 @@ def test_every_figure_draws_with_title_labels_and_legend(name, table):
 
 @pytest.mark.parametrize("name", plotting.FIGURES)
 def test_every_figure_takes_its_rows_from_the_table_of_all_tests(name):
-    alone, among = fresh(name, TINY), plotting.FIGURES[name](tables.concat(TINY.values()))
+    alone, among = fresh(name, TINY), plotting.FIGURES[name](tidy.concat(TINY.values()))
     assert among.get_suptitle() == alone.get_suptitle()
     assert len(among.axes) == len(alone.axes)
 

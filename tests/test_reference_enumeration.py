@@ -42,15 +42,18 @@ def brute_force(network, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("sizes, activation", [
-    ((3, 4, 3, 2), "relu"),
-    ((2, 9, 3), "relu"),
-    ((1, 2, 2, 2, 2, 1), "abs"),
-    ((3, 1, 5, 1, 2), "leaky_relu"),
-    ((2, 3, 4, 3), [["relu", "identity", "tanh"], ["abs", "relu", "sigmoid", "identity"]]),
-    ((2, 3, 3, 2), ["identity", "identity"]),
-    ((3, 2), "relu"),
-])
+@pytest.mark.parametrize(
+    "sizes, activation",
+    [
+        ((3, 4, 3, 2), "relu"),
+        ((2, 9, 3), "relu"),
+        ((1, 2, 2, 2, 2, 1), "abs"),
+        ((3, 1, 5, 1, 2), "leaky_relu"),
+        ((2, 3, 4, 3), [["relu", "identity", "tanh"], ["abs", "relu", "sigmoid", "identity"]]),
+        ((2, 3, 3, 2), ["identity", "identity"]),
+        ((3, 2), "relu"),
+    ],
+)
 def test_equals_brute_force(norm, sizes, activation):
     activation = activation if len(sizes) > 2 else []
     network = network_of(sizes, 7, activation)

@@ -176,10 +176,16 @@ def test_between_stages_are_refused():
         linear_pieces(Network((wide, out), (stage,)), INTERVAL)
 
 
-@pytest.mark.parametrize("box", [
-    [(0.0, 1.0)], [(0.0, 1.0)] * 3, [(0.0, 1.0), (1.0, 1.0)], [(0.0, 1.0), (0.0, math.inf)],
-    [(0.0, 1.0), (math.nan, 1.0)],
-])
+@pytest.mark.parametrize(
+    "box",
+    [
+        [(0.0, 1.0)],
+        [(0.0, 1.0)] * 3,
+        [(0.0, 1.0), (1.0, 1.0)],
+        [(0.0, 1.0), (0.0, math.inf)],
+        [(0.0, 1.0), (math.nan, 1.0)],
+    ],
+)
 def test_invalid_boxes(box):
     with pytest.raises(LipboundsError, match="box"):
         linear_pieces(random_network(2, 0), box)

@@ -1,4 +1,4 @@
-"""The tidy table and the tables printed from it, on frames small enough to work out by hand."""
+"""The tables derived from the tidy one, on frames small enough to work out by hand."""
 
 import math
 
@@ -6,14 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lipbounds import tables
+from lipbounds import tables, tidy
 from lipbounds.errors import LipboundsError
-
-MINIMAL = {"treatment": "explicit", "norm": math.inf, "bound": "K_4", "value": 0.1 + 0.2}
-
-
-def minimal(**other):
-    return tables.tidy(pd.DataFrame([MINIMAL]), test="test1", case="square1", **other)
 
 
 def random_rows(values, depth=1, norm=1.0, optimum=math.nan):
@@ -25,103 +19,7 @@ def random_rows(values, depth=1, norm=1.0, optimum=math.nan):
     ]
     constants = {"norm": norm, "depth": depth, "width": 4, "relaxation_optimum": optimum}
     where = {"test": "test3", "case": "random", "treatment": "explicit"}
-    return tables.tidy(pd.DataFrame(rows), distribution="gaussian", **constants, **where)
-
-
-# ---------------------------------------------------------------------------- tidy, read, write
-
-
-def test_tidy_has_exactly_the_columns_in_order_and_seed_zero():
-    frame = minimal(level=3)
-    assert tuple(frame.columns) == tables.TIDY_COLUMNS
-    assert frame.loc[0, "seed"] == 0 and frame.loc[0, "level"] == 3
-    assert frame[["exact", "depth", "architecture"]].isna().all(axis=None)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"colour": "red"}, "colour"),
-        ({"bound": "K_3"}, "'bound'.*constants"),
-        ({"depth": "deep"}, "depth"),
-    ],
-)
-def test_tidy_refuses(change, message):
-    with pytest.raises(LipboundsError, match=message):
-        minimal(**change)
-
-
-@pytest.mark.parametrize("column", ["value", "norm", "bound"])
-def test_tidy_refuses_a_row_without(column):
-    rows = pd.DataFrame([MINIMAL, {**MINIMAL, column: None}])
-    with pytest.raises(LipboundsError, match=f"row 1 has no '{column}'"):
-        tables.tidy(rows, test="test1", case="x")
-
-
-def test_what_is_written_is_read_back_exactly(tmp_path):
-    frame = tables.concat([minimal(level=3, exact=1 / 3), minimal(seed=7, architecture="pool")])
-    tables.write_csv(frame, tmp_path / "new" / "table.csv")
-    again = tables.read(tmp_path / "new" / "table.csv")
-    pd.testing.assert_frame_equal(again, frame, check_exact=True)
-    assert again.loc[0, "norm"] == math.inf
-    first = (tmp_path / "new" / "table.csv").read_text().splitlines()[1].split(",")
-    assert first[tables.TIDY_COLUMNS.index("level")] == "3"
-    assert first[tables.TIDY_COLUMNS.index("norm")] == "inf"
-
-
-def test_no_digit_of_a_float_is_lost(tmp_path):
-    values = np.random.default_rng(0).lognormal(0, 50, size=500)
-    rows = pd.DataFrame([MINIMAL] * 500).assign(value=values)
-    tables.write_csv(tables.tidy(rows, test="test1", case="x"), tmp_path / "t.csv")
-    assert (tables.read(tmp_path / "t.csv")["value"].to_numpy() == values).all()
-
-
-def test_concat_keeps_rows_and_their_order():
-    frame = tables.concat([minimal(level=level) for level in (2, 1)])
-    assert list(frame["level"]) == [2, 1] and list(frame.index) == [0, 1]
-    with pytest.raises(LipboundsError, match="no tables"):
-        tables.concat([])
-
-
-def broken_files(whole: str):
-    header, row, _ = whole.split("\n")
-    return {
-        "empty": ("", "not a readable CSV"),
-        "cut in a row": (whole[:-5], "cut short"),
-        "cut after the header": (f"{header}\n", "no rows"),
-        "row cut, newline left": (f"{header}\n{row[:12]}\n", "row 0 has no"),
-        "foreign": ("a,b\n1,2\n", "not a tidy table"),
-        "more fields than columns": (f"{whole}{row},1,2\n", "not a readable CSV"),
-        "extra column": (f"{header},x\n{row},1\n", "unknown columns"),
-        "words for numbers": (f"{header}\n{row.replace('inf', 'big')}\n", "norm"),
-        "binary": ("\udcff\udcfe\x00", "not a readable CSV|cut short"),
-    }
-
-
-@pytest.mark.parametrize("kind", broken_files("h\nr\n"))
-def test_read_refuses_a_broken_file_and_names_it(tmp_path, kind):
-    path = tmp_path / "table.csv"
-    tables.write_csv(minimal(), path)
-    content, message = broken_files(path.read_text())[kind]
-    path.write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(LipboundsError, match=message) as caught:
-        tables.read(path)
-    assert "table.csv" in str(caught.value)
-
-
-def test_read_says_which_table_is_missing(tmp_path):
-    with pytest.raises(LipboundsError, match="no table .*absent.csv"):
-        tables.read(tmp_path / "absent.csv")
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "notes.md"
-    tables.write_text("old", path)
-    with pytest.raises(RuntimeError), tables.replacing(path) as part:
-        part.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    return tidy.tidy(pd.DataFrame(rows), distribution="gaussian", **constants, **where)
 
 
 # ---------------------------------------------------------------------------- relations
@@ -148,7 +46,7 @@ def test_relations_by_hand():
 
 def test_relations_growth_is_the_factor_per_stage():
     depths = [random_rows({"K_4": [1], "K_3": [2 * 3**depth]}, depth=depth) for depth in (1, 2, 4)]
-    growth = tables.relations(tables.concat(depths)).set_index("bound")["growth_per_stage"]
+    growth = tables.relations(tidy.concat(depths)).set_index("bound")["growth_per_stage"]
     assert growth["K_3"].to_numpy() == pytest.approx([3, 3, 3])
     assert growth["K_4"].to_numpy() == pytest.approx([1, 1, 1])
 
@@ -192,13 +90,13 @@ def mnist_rows(values, norm=math.inf, treatment="explicit", architecture="pool",
     ]
     where = {"norm": norm, "treatment": treatment, "architecture": architecture}
     frame = pd.DataFrame(rows)
-    return tables.tidy(frame, test="test4", case=architecture, lipschitz_lower=lower, **where)
+    return tidy.tidy(frame, test="test4", case=architecture, lipschitz_lower=lower, **where)
 
 
 def test_paper_by_hand():
     several = mnist_rows({"K_4": [10, 12], "K_star": [1e6, 3e6], "K_3": [0.5, 0.52]})
     single = mnist_rows({"K_4": [1234.56], "K_2": [1.0]}, norm=2.0, architecture="dense")
-    table = tables.paper(tables.concat([several, single]))
+    table = tables.paper(tidy.concat([several, single]))
     first, second = table.to_dict("records")
     # Standard deviations: of 10 and 12 sqrt(2), of 1e6 and 3e6 1.414e6, of 0.5 and 0.52 0.01414.
     assert first == {
@@ -224,7 +122,7 @@ def test_paper_keeps_the_order_of_the_architectures_and_sorts_norms():
         for norm in (math.inf, 1.0)
         for treatment in ("implicit", "explicit")
     ]
-    table = tables.paper(tables.concat(rows))
+    table = tables.paper(tidy.concat(rows))
     assert list(table["architecture"]) == ["zeta"] * 4 + ["alpha"] * 4
     assert list(table["norm"][:4]) == ["1", "1", "∞", "∞"]
     assert list(table["treatment"][:2]) == ["explicit", "implicit"]

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from lipbounds.errors import LipboundsError
+from lipbounds.files import write_bytes
 from lipbounds.torchvision_cpu import import_torchvision
 
 FILES = {
@@ -96,7 +97,7 @@ def fetch(
             failures.append(f"{source}: {error}")
             continue
         for name in missing:
-            write_atomically(raw(directory) / name, contents[name])
+            write_bytes(contents[name], raw(directory) / name)
         return source
     raise MnistError(
         f"MNIST cannot be fetched into {raw(directory)}; no source worked:\n"
@@ -123,21 +124,6 @@ def load(directory: str | Path, train: bool) -> tuple[torch.Tensor, torch.Tensor
     verify(directory)
     data = import_torchvision().datasets.MNIST(str(directory), train=train, download=False)
     return data.data, data.targets
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that appears under its name only when whole, and makes its directory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _check_sources(sources: Sequence[str], known: Iterable[str]) -> None:

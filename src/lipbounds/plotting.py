@@ -22,7 +22,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullLocator
 
 from lipbounds.errors import LipboundsError
-from lipbounds.tables import replacing, with_ratio
+from lipbounds.files import replacing
+from lipbounds.tables import with_ratio
 
 # Okabe and Ito's palette: told apart with every common kind of colour blindness.
 MARKS = {

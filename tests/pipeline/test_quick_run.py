@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lipbounds.plotting import FIGURES
-from lipbounds.tables import TIDY_COLUMNS, read
+from lipbounds.tidy import TIDY_COLUMNS, read
 
 pytestmark = pytest.mark.pipeline
 ROUNDING = 1 + 1e-9

@@ -1,11 +1,11 @@
 # The files of the package that each script imports, directly or not. Snakemake sees a changed script
 # but not a changed module, so they are inputs: a changed formula makes its rows again, a changed
-# plot only figures. tests/pipeline/test_modules.py compares this with the imports.
+# plot or printed table only that. tests/pipeline/test_modules.py compares this with the imports.
 def package(*names):
     return [f"src/lipbounds/{name}.py" for name in names]
 
 
-TABLES = package("errors", "tables")
+TIDY = package("errors", "files", "tidy")
 NETWORKS = package(
     "activations",
     "convert",
@@ -30,28 +30,28 @@ METHODS = package(
     "bounds/product",
     "bounds/seqlip",
 )
-CNNS = package("cases/__init__", "cases/mnist", "errors", "mnist_files", "torchvision_cpu")
+CNNS = package("cases/__init__", "cases/mnist", "errors", "files", "mnist_files", "torchvision_cpu")
 
 MODULES = {  # sorted, each once
     script: sorted(set(files))
     for script, files in {
         "bounds_analytic": NETWORKS
         + METHODS
-        + TABLES
+        + TIDY
         + package("cases/__init__", "cases/analytic", "reference/__init__", "reference/pieces"),
         "bounds_random": NETWORKS
         + METHODS
-        + TABLES
+        + TIDY
         + package("cases/__init__", "cases/random", "reference/__init__", "reference/enumeration"),
         "train_mnist": CNNS,
         "bounds_mnist": NETWORKS
         + METHODS
-        + TABLES
+        + TIDY
         + CNNS
         + package("reference/__init__", "reference/sampling"),
-        "collect": TABLES,
-        "table_relations": TABLES,
-        "table_paper": TABLES,
-        "figures": TABLES + package("plotting"),
+        "collect": TIDY,
+        "table_relations": TIDY + package("tables"),
+        "table_paper": TIDY + package("tables"),
+        "figures": TIDY + package("plotting", "tables"),
     }.items()
 }

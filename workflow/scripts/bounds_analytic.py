@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from lipbounds.bounds import bounds
 from lipbounds.cases.analytic import CASES
 from lipbounds.reference.pieces import exact_lipschitz
-from lipbounds.tables import concat, tidy, write_csv
+from lipbounds.tidy import concat, tidy, write_csv
 
 from job import progress, run
 

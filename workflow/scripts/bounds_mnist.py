@@ -9,7 +9,7 @@ from lipbounds.cases import mnist
 from lipbounds.convert import from_torch
 from lipbounds.mnist_files import load
 from lipbounds.reference.sampling import jacobian_lower_bound
-from lipbounds.tables import tidy, write_csv
+from lipbounds.tidy import tidy, write_csv
 
 from job import progress, report, run
 

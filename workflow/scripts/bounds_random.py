@@ -9,7 +9,7 @@ from lipbounds.bounds import bounds
 from lipbounds.cases.random import ensemble
 from lipbounds.network import Network
 from lipbounds.reference.enumeration import relaxation_optimum
-from lipbounds.tables import concat, tidy, write_csv
+from lipbounds.tidy import concat, tidy, write_csv
 
 from job import progress, report, run
 

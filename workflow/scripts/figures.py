@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipbounds.plotting import FIGURES, save
-from lipbounds.tables import read
+from lipbounds.tidy import read
 
 from job import progress, run
 

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from lipbounds.tables import paper, read, to_latex, to_markdown, write_csv, write_text
+from lipbounds.files import write_text
+from lipbounds.tables import paper, to_latex, to_markdown
+from lipbounds.tidy import read, write_csv
 
 from job import run
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipbounds.cases import mnist
-from lipbounds.mnist_files import load, write_atomically
+from lipbounds.files import write_text
+from lipbounds.mnist_files import load
 
 from job import progress, run
 
@@ -44,7 +45,7 @@ def main(
     }
     progress.info("%s: %.2f %% of the test images", name, 100 * metadata["accuracy"])
     mnist.save(checkpoint, module, metadata)
-    write_atomically(Path(summary), json.dumps(metadata, indent=2).encode() + b"\n")
+    write_text(json.dumps(metadata, indent=2) + "\n", summary)
 
 
 if "snakemake" in globals():

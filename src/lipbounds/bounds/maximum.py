@@ -20,7 +20,7 @@ from ..rounding import gamma
 
 TOLERANCE = 1e-11  # relative gap at which a box is closed
 SWEEPS = 4  # fixed-point steps on D per box
-ROOT_SWEEPS = 16  # and at the root, where they pay most
+ROOT_SWEEPS = 8  # and at the root, where they pay most
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def vertex_maximum(
     """Bracket max_T || X + A T Y ||_2 for X (..., p, q), A (..., p, n), Y (..., n, q).
 
     cap: an upper bound known from elsewhere, shape (...). budget: of each problem, counted as boxes
-    times (p + q)^3; the root gets up to 16 sweeps, and one whatever the budget.
+    times (p + q)^3; the root gets up to 8 sweeps, and one whatever the budget.
     All problems of the batch advance together, one level of the tree at a time.
     """
     shape = torch.broadcast_shapes(center.shape[:-2], left.shape[:-2], radial.shape[:-2])

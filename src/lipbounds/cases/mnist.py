@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lipbounds.errors import LipboundsError
-from lipbounds.mnist_files import write_atomically
+from lipbounds.files import write_bytes
 
 
 class CheckpointError(LipboundsError):
@@ -173,7 +173,7 @@ def save(path: str | Path, module: nn.Module, metadata: dict) -> None:
         raise LipboundsError(f"{path}: not of architecture {architecture!r}: {error}") from error
     content = io.BytesIO()
     torch.save({"weights": module.state_dict(), "metadata": metadata}, content)
-    write_atomically(Path(path), content.getvalue())
+    write_bytes(content.getvalue(), path)
 
 
 def load(path: str | Path) -> tuple[nn.Sequential, dict]:
