@@ -46,6 +46,7 @@ def test_changed_value_of_the_configuration(quick, change, jobs):
         ("src/lipbounds/cases/random.py", after("test3", bounds_random=2)),
         ("src/lipbounds/cases/mnist.py", after("test4", train_mnist=1, bounds_mnist=1)),
         ("src/lipbounds/plotting.py", FIGURES),
+        ("src/lipbounds/tables.py", FIGURES | {"table_relations": 1, "table_paper": 1}),
         ("workflow/scripts/table_paper.py", {"table_paper": 1}),
     ],
 )
