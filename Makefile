@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 # Two runs in one directory would disturb each other; a lock left by a killed run is removed first.
 SNAKEMAKE := $(BIN)/python workflow/scripts/unlock.py && $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup reproduce quick figures report test lint unlock clean
+.PHONY: help setup reproduce quick figures report docs test lint unlock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo 'make quick      the same in under a minute, with small numbers, in results/quick'
 	@echo 'make figures    all figures again, from the tables that exist'
 	@echo 'make report     one HTML file with figures, tables, captions and the workflow'
+	@echo 'make docs       copy what docs/results.md shows from the last full run'
 	@echo 'make test       all tests'
 	@echo 'make lint       ruff, snakefmt and snakemake --lint'
 	@echo 'make unlock     remove the lock that a killed run left behind (the targets do so themselves)'
@@ -55,6 +56,10 @@ figures: $(READY)
 report: $(READY)
 	$(SNAKEMAKE)
 	$(BIN)/snakemake --report results/report.html
+
+docs:
+	cp results/figures/*.png docs/figures/
+	cp results/tables/test4_paper.md docs/tables/
 
 test: $(READY)
 	$(BIN)/python -m pytest

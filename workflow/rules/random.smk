@@ -19,7 +19,10 @@ rule bounds_random:
         samples=config["random"]["samples"],
         seed=config["random"]["seed"],
         seqlip_budget=config["random"]["seqlip_budget"],
-        enumerated_neurons=config["random"]["enumerated_neurons"],
+        enumerated_neurons={
+            norm: config["random"]["enumerated_neurons_l2" if norm == 2 else "enumerated_neurons"]
+            for norm in NORMS
+        },
         bounds=BOUNDS,
         norms=NORMS,
     script:

@@ -31,7 +31,7 @@ def main(
     samples: int,
     seed: int,
     seqlip_budget: float,
-    enumerated_neurons: int,
+    enumerated_neurons: dict[float, int],
     names: list[str],
     norms: list[float],
     table: str,
@@ -42,9 +42,10 @@ def main(
         network = ensemble(distribution, width, depth, samples, seed)
         options = {"K_2": {"budget": seqlip_budget}}
         frame = bounds(network, names, norms, options=options, progress=partial(report, case))
-        if depth * width <= enumerated_neurons:
+        small = [norm for norm in norms if depth * width <= enumerated_neurons[norm]]
+        if small:
             progress.info("%s: relaxation optimum", case)
-            frame = frame.merge(optima(network, norms), on=["sample", "norm"], how="left")
+            frame = frame.merge(optima(network, small), on=["sample", "norm"], how="left")
         frames.append(
             tidy(
                 frame,
