@@ -95,10 +95,11 @@ def matrix_norm(matrix: Tensor, norm: float) -> Tensor:
         sums = matrix.abs().sum(-1 if norm == math.inf else -2)
         return outward(sums, max(matrix.shape[-2:])).amax(-1)
     m, n = matrix.shape[-2:]
-    scale = power_of_two(matrix.abs().amax((-2, -1)))
+    scale = power_of_two(torch.linalg.vector_norm(matrix, math.inf, dim=(-2, -1)))
     matrix = matrix / scale[..., None, None]
     product = matrix @ matrix.mT if m <= n else matrix.mT @ matrix
-    error = gamma(max(m, n)) * matrix.square().sum((-2, -1))
+    squares = product.diagonal(dim1=-2, dim2=-1).sum(-1)  # the squared Frobenius norm
+    error = gamma(m + n) * outward(squares, m + n)
     return scale * outward(largest_eigenvalue(product, error).sqrt(), 2)
 
 

@@ -154,6 +154,10 @@ class Sparse(Operator):
         return _sparse_product(self._backward, y)
 
     def absolute(self):
+        return self._absolute
+
+    @cached_property
+    def _absolute(self) -> "Sparse":
         rows, columns = self.coo.indices()
         return Sparse(rows, columns, self.coo.values().abs(), self.shape)
 
