@@ -131,11 +131,14 @@ class Sparse(Operator):
     """A sparse matrix, held in both row orders so that W x and W^T y are equally fast."""
 
     def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]):
-        keep = values != 0
-        index = torch.stack([rows[keep], columns[keep]])
-        matrix = torch.sparse_coo_tensor(
-            index, values[keep], shape, check_invariants=False
-        ).coalesce()
+        index = torch.stack([rows, columns])
+        matrix = torch.sparse_coo_tensor(index, values, shape, check_invariants=False).coalesce()
+        # Zeros leave the pattern only now: entries at one place may have cancelled.
+        keep = matrix.values() != 0
+        if not bool(keep.all()):
+            matrix = torch.sparse_coo_tensor(
+                matrix.indices()[:, keep], matrix.values()[keep], shape, check_invariants=False
+            ).coalesce()
         self.shape = (int(shape[0]), int(shape[1]))
         self.coo = matrix
 

@@ -149,8 +149,7 @@ class BetweenStage(Stage):
         half = torch.full((self.shape[0],), 0.5, dtype=torch.float64, device=self.first.device)
         columns = torch.cat([self.second, self.first])
         values = torch.cat([half, sign * half])
-        matrix = Sparse(rows, columns, values, self.shape)
-        return matrix if sign > 0 else _without_zeros(matrix)
+        return Sparse(rows, columns, values, self.shape)
 
     def evaluate(self, z):
         return torch.maximum(z[..., self.first], z[..., self.second])
@@ -228,12 +227,6 @@ class PoolStage(Stage):
         pairs = torch.unique((window * self.shape[1] + self.windows).flatten())
         most = torch.bincount(pairs % self.shape[1]).max()
         return float(most) ** (0.0 if norm == math.inf else 1.0 / norm)
-
-
-def _without_zeros(matrix: Sparse) -> Sparse:
-    """Entries that cancelled (P and Q picking the same input) dropped from the pattern."""
-    rows, columns = matrix.coo.indices()
-    return Sparse(rows, columns, matrix.coo.values(), matrix.shape)
 
 
 def between_tree(windows: Tensor, size: int) -> list[BetweenStage]:
