@@ -24,11 +24,16 @@ METHODS = package(
     "bounds/__init__",
     "bounds/absolute",
     "bounds/averaged",
+    "bounds/best",
     "bounds/combettes_pesquet",
+    "bounds/equivalence",
+    "bounds/liplt",
     "bounds/maximum",
     "bounds/monotone",
+    "bounds/path_norm",
     "bounds/product",
     "bounds/seqlip",
+    "results",
 )
 CNNS = package("cases/__init__", "cases/mnist", "errors", "files", "mnist_files", "torchvision_cpu")
 

@@ -1,13 +1,14 @@
 """The registry of bounds, and the two functions that run them.
 
-Every bound is a function `(network, norm) -> Tensor`, or a `(upper, lower)` pair of tensors where
-the method has a lower end of its own; values have shape `network.batch_shape`.
+Every bound is a function `(network, norm, **its own options)` that returns a tensor of shape
+`network.batch_shape`; a pair `(upper, lower)` where it has a lower end of its own.
 """
 
 import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,46 +19,47 @@ from ..errors import LipboundsError, UnsupportedError
 from ..network import Network
 from ..norms import NORMS, checked_norm
 from ..operators import Convolution
+from ..results import Bound
 from ..rewrite import explicit
 from ..rounding import finite
 from .absolute import absolute
 from .averaged import averaged, sensitivity
+from .best import Least, best
 from .combettes_pesquet import combettes_pesquet
+from .equivalence import norm_equivalence
+from .liplt import liplt
+from .path_norm import path_norm
 from .product import product
 from .seqlip import seqlip
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A proven upper bound `value` >= Lip_p(f).
-
-    `lower` is the method's own lower end (not one of Lip_p): for K_2, whose maximum is bracketed by
-    branch and bound. For an ensemble, `value` and `lower` are arrays with one entry per network.
-    """
-
-    name: str
-    norm: float
-    treatment: str
-    value: float | np.ndarray
-    lower: float | np.ndarray | None
-    seconds: float
 
 
 @dataclass(frozen=True)
 class Method:
     """A bound's function and the norms it is defined for."""
 
-    compute: Callable[[Network, float], Tensor | tuple[Tensor, Tensor]]
+    compute: Callable[..., Tensor | float | tuple[Tensor, Tensor] | Least]
     norms: tuple[float, ...] = NORMS
 
+    def upper(self, network: Network, norm: float, **options) -> Tensor:
+        """The bound alone, shape `network.batch_shape`, finite."""
+        result = self.compute(network, norm, **options)
+        value = result[0] if isinstance(result, tuple) else result
+        value = torch.as_tensor(value, dtype=torch.float64, device=network.device)
+        return finite(value, "a bound").expand(network.batch_shape)
 
+
+PAPER = ("K_star", "K_1", "K_2", "K_3", "K_4")
 BOUNDS: dict[str, Method] = {
     "K_star": Method(product),
     "K_1": Method(combettes_pesquet),
     "K_2": Method(seqlip, (2.0,)),
     "K_3": Method(absolute),
     "K_4": Method(averaged),
+    "path_norm": Method(path_norm),
+    "liplt": Method(liplt, (2.0,)),
 }
+BOUNDS["norm_equivalence"] = Method(partial(norm_equivalence, BOUNDS))
+BOUNDS["best"] = Method(partial(best, BOUNDS))
 TREATMENTS = ("explicit", "implicit")
 
 
@@ -86,13 +88,14 @@ def bounds(
 ) -> pd.DataFrame:
     """All requested bounds in one tidy table: treatment, norm, bound, value, lower, seconds.
 
-    Bounds not defined in a norm are left out. By default all bounds; both treatments where the
-    network has convolutions or max-pooling, else they coincide and only "explicit" is listed.
+    Bounds not defined in a norm are left out. By default those of the paper (PAPER); both
+    treatments where the network has convolutions or max-pooling, else they coincide and only
+    "explicit" is listed.
     `options` holds a method's own options under its name: {"K_2": {"budget": 1e8}}.
     An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
     with each result as it comes. Raises as `bound` does, before any work for an unknown name.
     """
-    names = list(BOUNDS if names is None else names)
+    names = list(PAPER if names is None else names)
     norms = [checked_norm(p) for p in norms]
     for what, given in (("bounds", names), ("norms", norms)):
         if not given:
@@ -140,10 +143,14 @@ def _run(
     with torch.no_grad():
         result = method.compute(treated, norm, **options)
     seconds = time.perf_counter() - start
-    value, lower = result if isinstance(result, tuple) else (result, None)
+    value, lower, winner = result, None, None
+    if isinstance(result, tuple):
+        value, lower = result[0], _plain(result[1])
+    elif isinstance(result, Least):
+        value, winner = result.value, result.winner
+    value = torch.as_tensor(value, dtype=torch.float64)
     value = _plain(finite(value, f"{name} in norm {norm:g}"))
-    lower = None if lower is None else _plain(lower)
-    return Bound(name, norm, treatment, value, lower, seconds)
+    return Bound(name, norm, treatment, value, lower, seconds, winner)
 
 
 def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
@@ -179,4 +186,4 @@ def _plain(value: Tensor) -> float | np.ndarray:
     return value.cpu().numpy() if value.ndim else float(value)
 
 
-__all__ = ["BOUNDS", "TREATMENTS", "Bound", "Method", "bound", "bounds", "sensitivity"]
+__all__ = ["BOUNDS", "PAPER", "TREATMENTS", "Bound", "Method", "bound", "bounds", "sensitivity"]
