@@ -8,7 +8,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,11 @@ class Method:
 
     compute: Callable[..., Tensor | float | tuple[Tensor, Tensor] | Least]
     norms: tuple[float, ...] = NORMS
+
+    @cached_property
+    def options(self) -> tuple[str, ...]:
+        """The names of the method's own options."""
+        return tuple(inspect.signature(self.compute).parameters)[2:]
 
     def upper(self, network: Network, norm: float, **options) -> Tensor:
         """The bound alone, shape `network.batch_shape`, finite."""
@@ -100,9 +105,9 @@ def bounds(
     for what, given in (("bounds", names), ("norms", norms)):
         if not given:
             raise LipboundsError(f"no {what} requested")
-    pairs = [(name, p) for p in norms for name in names if p in _method(name).norms]
+    pairs = [(name, p) for p in norms for name in names if p in registered(name).norms]
     if treatments is None:
-        treatments = TREATMENTS if _has_treatments(network) else ("explicit",)
+        treatments = distinct_treatments(network)
     frames = []
     for treatment in treatments:
         treated = _treated(network, treatment)
@@ -119,14 +124,14 @@ def bounds(
 
 
 def _checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
-    method, norm = _method(name), checked_norm(norm)
+    method, norm = registered(name), checked_norm(norm)
     if norm not in method.norms:
         defined = ", ".join(f"{p:g}" for p in method.norms)
         raise UnsupportedError(f"{name} is not defined for norm {norm:g}; only for {defined}")
-    known = list(inspect.signature(method.compute).parameters)[2:]
     for option in options:
-        if option not in known:
-            raise UnsupportedError(f"{name} has no option {option!r}; it has {known or 'none'}")
+        if option not in method.options:
+            has = ", ".join(method.options) or "none"
+            raise UnsupportedError(f"{name} has no option {option!r}; it has {has}")
     return method, norm
 
 
@@ -170,20 +175,34 @@ def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
     return frame if batch_shape else frame.drop(columns="sample")
 
 
-def _method(name: str) -> Method:
+def registered(name: str) -> Method:
+    """The registry's entry `name`; UnsupportedError names the known ones."""
     if name not in BOUNDS:
         raise UnsupportedError(f"unknown bound {name!r}; known are {', '.join(BOUNDS)}")
     return BOUNDS[name]
 
 
-def _has_treatments(network: Network) -> bool:
+def distinct_treatments(network: Network) -> tuple[str, ...]:
+    """Both where the network has convolutions or max-pooling, else "explicit": they coincide."""
     operators = [affine.operator for affine in network.affines]
     factors = [f for o in operators for f in getattr(o, "factors", (o,))]
-    return network.has_pools or any(isinstance(f, Convolution) for f in factors)
+    both = network.has_pools or any(isinstance(f, Convolution) for f in factors)
+    return TREATMENTS if both else ("explicit",)
 
 
 def _plain(value: Tensor) -> float | np.ndarray:
     return value.cpu().numpy() if value.ndim else float(value)
 
 
-__all__ = ["BOUNDS", "PAPER", "TREATMENTS", "Bound", "Method", "bound", "bounds", "sensitivity"]
+__all__ = [
+    "BOUNDS",
+    "PAPER",
+    "TREATMENTS",
+    "Bound",
+    "Method",
+    "bound",
+    "bounds",
+    "distinct_treatments",
+    "registered",
+    "sensitivity",
+]

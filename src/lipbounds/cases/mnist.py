@@ -1,4 +1,4 @@
-"""Small convolutional networks for MNIST: architectures, training, checkpoints.
+"""Small networks for MNIST: architectures, training, checkpoints.
 
 Images enter as pixel/255, with no other normalisation; so a Lipschitz constant of these networks is
 the change of the outputs (the ten logits) per unit of pixel in [0, 1].
@@ -21,6 +21,10 @@ from lipbounds.files import write_bytes
 
 class CheckpointError(LipboundsError):
     """A file is not a checkpoint that `save` wrote, or is missing."""
+
+
+def _mlp() -> nn.Sequential:
+    return nn.Sequential(*_classifier(784, 64, 32))
 
 
 def _small() -> nn.Sequential:
@@ -74,6 +78,7 @@ def _classifier(*widths: int) -> list[nn.Module]:
 
 
 ARCHITECTURES: dict[str, Callable[[], nn.Sequential]] = {
+    "mlp": _mlp,
     "small": _small,
     "strided": _strided,
     "avgpool": _avgpool,

@@ -1,9 +1,11 @@
-"""Networks with random square matrices: numerical test 3."""
+"""Networks with random matrices: ensembles of square ones (test 3), and single ones (test 5)."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +36,21 @@ def ensemble(distribution: str, width: int, depth: int, samples: int, seed: int)
     return Network.from_weights(weights, activation="relu")
 
 
+def gaussian(sizes: Sequence[int], seed: int) -> Network:
+    """One ReLU network with layers of these sizes, inputs first: weights N(0, 1 / inputs of the
+    layer), biases N(0, 1/4). Raises LipboundsError for less than two sizes, or one that is not a
+    positive integer."""
+    if len(sizes) < 2 or any(not isinstance(n, int) or n < 1 for n in sizes):
+        raise LipboundsError(f"sizes must be two or more positive integers, not {sizes!r}")
+    generator = _generator("single", tuple(sizes), seed)
+    weights = [
+        torch.randn(m, n, generator=generator, dtype=torch.float64) / math.sqrt(n)
+        for n, m in itertools.pairwise(sizes)
+    ]
+    biases = [torch.randn(m, generator=generator, dtype=torch.float64) / 2 for m in sizes[1:]]
+    return Network.from_weights(weights, biases, activation="relu")
+
+
 def _entries(distribution: str, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     if distribution == "gaussian":
         unit = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -42,7 +59,7 @@ def _entries(distribution: str, shape: tuple[int, int, int], generator: torch.Ge
     return unit / math.sqrt(shape[-1])
 
 
-def _generator(*key: str | int) -> torch.Generator:
+def _generator(*key: str | int | tuple[int, ...]) -> torch.Generator:
     """A generator seeded by a hash of the key: nearby keys give independent streams."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
