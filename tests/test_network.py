@@ -140,6 +140,12 @@ def test_from_weights_names_what_is_wrong(case):
     assert message in str(error.value)
 
 
+def test_lists_keep_double_precision():
+    network = Network.from_weights([[[0.1, 1e-9]]], [[0.7]])
+    assert dense(network.affines[0].operator).tolist() == [[0.1, 1e-9]]
+    assert network.affines[0].offset.tolist() == [0.7]
+
+
 def test_complex_weights_raise():
     with pytest.raises(lb.LipboundsError, match="W0"):
         lb.from_weights([ONE * 1j])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -185,7 +186,8 @@ class Network:
 
 def _tensor(value, name: str) -> Tensor:
     try:
-        tensor = torch.as_tensor(value).detach()
+        # Lists by way of NumPy: torch would make them float32.
+        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value)).detach()
         if tensor.is_complex():
             raise TypeError("its entries are complex")
         tensor = tensor.to(torch.float64)
