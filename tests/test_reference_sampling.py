@@ -8,7 +8,13 @@ from torch import nn
 
 import lipbounds as lb
 from lipbounds.reference.pieces import exact_lipschitz
-from lipbounds.reference.sampling import jacobian_lower_bound, moved
+from lipbounds.reference.sampling import (
+    differentiable,
+    jacobian_lower_bound,
+    jacobian_norms,
+    moved,
+    secant_quotients,
+)
 
 NORMS = [1, 2, math.inf]
 
@@ -65,6 +71,36 @@ def test_points_on_kinks_are_left_out_and_none_raises():
     tied = lb.from_torch(module.eval(), (1,))
     with pytest.raises(lb.LipboundsError, match="none of 10 points"):
         jacobian_lower_bound(tied, torch.ones(10, 1, dtype=torch.float64), 2)
+
+
+def test_differentiable_tells_kinks_from_clear_points():
+    network = lb.from_weights([[[1.0], [2.0]], [[1.0, 1.0]]], [[0.0, -2.0], None])
+    points = torch.tensor([[0.0], [1e-17], [0.5], [1.0], [1 + 2**-52], [3.0]]).double()
+    assert differentiable(network, points).tolist() == [False, True, True, False, False, True]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_cancellation_is_taken_off(norm):
+    """x + (1e8 - 1e8 (1 + 1e-15)) x: computed entries err by far more than their own size."""
+    third = torch.tensor([[1.0], [1.0]], dtype=torch.float64) / 3
+    network = lb.from_weights([third, torch.tensor([[1e8, -1e8]]).double()])
+    one, two = torch.ones(1, 1, dtype=torch.float64), torch.full((1, 1), 2.0).double()
+    assert jacobian_norms(network, one, norm) <= 0
+    assert secant_quotients(network, one, two, norm) == 0
+    identity = lb.from_weights([[[1.0]]])
+    assert secant_quotients(identity, one, two, norm).item() == pytest.approx(1, rel=1e-12)
+    assert secant_quotients(identity, one, two, norm) <= 1
+    assert secant_quotients(identity, one, one, norm) == 0
+
+
+def test_the_step_of_softplus_is_taken_off():
+    """softplus(z) - z falls by 2e-9 at PyTorch's threshold 20, which the true function does not."""
+    network = lb.from_weights(
+        [[[1.0], [1.0]], [[1.0, -1.0]]], activation=[["softplus", "identity"]]
+    )
+    x, y = (torch.tensor([[20.0 + s]], dtype=torch.float64) for s in (-1e-9, 1e-9))
+    assert ((network(x) - network(y)).abs() / (x - y).abs()).item() > 0.5
+    assert secant_quotients(network, x, y, 1) == 0
 
 
 def test_seed_decides():

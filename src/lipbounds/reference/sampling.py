@@ -1,9 +1,10 @@
-"""Lower bounds of the Lipschitz constant from Jacobians at points.
+"""Lower bounds of the Lipschitz constant from points: norms of Jacobians, and secant quotients.
 
 Where f is differentiable, ||J(x)||_p <= Lip_p(f). At a kink the chain rule may return a matrix that
 is no limit of Jacobians and exceeds the constant (R(x) - R(-x) - x at 0), and images with a flat
 background sit on kinks and ties of max-pooling. So points are moved off by a little noise, and
-those whose pre-activations stay closer to a kink than rounding can tell are left out.
+those whose pre-activations stay closer to a kink than rounding can tell are left out. A secant
+quotient needs no such care: it is a lower bound wherever its two points are.
 """
 
 import torch
@@ -13,11 +14,14 @@ from ..activations import derivative
 from ..errors import LipboundsError
 from ..network import Network
 from ..norms import checked_norm
-from ..operators import BLOCK_ENTRIES, Identity
-from ..rounding import gamma, inward
-from ..stages import SlopeStage
+from ..operators import Identity, blocks
+from ..rounding import gamma, inward, outward
+from ..stages import SlopeStage, Stage
 
 JITTER = 1e-3  # standard deviation of the noise, in units of the largest entry of the points
+FUNCTION = 8  # roundings that evaluating an activation is worth, generously
+SHORTEST = 1e-100  # of secants: squares of shorter ones might underflow
+SOFTPLUS_STEP = 3e-9  # PyTorch's step, exp(-20) / beta at most, over softplus(0) = log(2) / beta
 
 
 def jacobian_lower_bound(network: Network, points: Tensor, norm: float, seed: int = 0) -> float:
@@ -26,15 +30,7 @@ def jacobian_lower_bound(network: Network, points: Tensor, norm: float, seed: in
     points: (N, n) or (N, *input_shape). norm: 1, 2 or inf. The noise is drawn from `seed`.
     Raises LipboundsError where no point is clear of the kinks.
     """
-    norm = checked_norm(norm)
-    points = moved(network, points, seed)
-    widest = max(max(affine.operator.shape) for affine in network.affines)
-    step = max(1, BLOCK_ENTRIES // (4 * widest * network.output_size))
-    best = max(
-        float(_norms(network.jacobian(block), norm, network.terms).max())
-        for block in points.split(step)
-    )
-    return max(best, 0.0)
+    return max(float(jacobian_norms(network, moved(network, points, seed), norm).max()), 0.0)
 
 
 def moved(network: Network, points: Tensor, seed: int = 0) -> Tensor:
@@ -44,7 +40,7 @@ def moved(network: Network, points: Tensor, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
     x = x + JITTER * x.abs().max().clamp(min=1e-3) * noise
-    clear = torch.cat([_clear(network, block) for block in x.split(256)])
+    clear = torch.cat([differentiable(network, block) for block in x.split(256)])
     if not bool(clear.any()):
         raise LipboundsError(
             f"none of {len(x)} points is clear of the network's kinks: no Jacobian to trust"
@@ -52,32 +48,104 @@ def moved(network: Network, points: Tensor, seed: int = 0) -> Tensor:
     return x[clear]
 
 
-def _clear(network: Network, x: Tensor) -> Tensor:
+def differentiable(network: Network, x: Tensor) -> Tensor:
     """Whether every stage is differentiable at what reaches it, whatever rounding has done.
 
-    A pool over neurons that are all off ties, but none of them moves: it is locally constant.
+    x: (N, n); returns (N,), bool. A pool over neurons that are all off ties, but none of them
+    moves: it is locally constant.
     """
     clear = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    size, constant = x.abs(), torch.zeros_like(x, dtype=torch.bool)
-    for k, (z, y) in enumerate(network.preactivations(x)[1:], start=1):
-        affine, stage = network.affines[k - 1], network.stages[k - 1]
+    constant = torch.zeros_like(x, dtype=torch.bool)
+    trace = _with_errors(network, x)[:-1]
+    for affine, stage, (z, error) in zip(network.affines, network.stages, trace, strict=False):
         if not isinstance(affine.operator, Identity):
             constant = torch.zeros_like(z, dtype=torch.bool)
-        size = affine.operator.majorant().apply(size) + affine.offset.abs()
-        clear &= stage.differentiable(z, 4 * gamma(network.terms) * size, constant)
+        clear &= stage.differentiable(z, error, constant)
         if isinstance(stage, SlopeStage):
             constant = constant | (derivative(stage.evaluate, z) == 0)
         else:
-            constant = torch.zeros_like(y, dtype=torch.bool)
-        size = stage.majorant(size) + y.abs()
+            constant = z.new_zeros(*z.shape[:-1], stage.shape[0], dtype=torch.bool)
     return clear
 
 
-def _norms(jacobians: Tensor, norm: float, terms: int) -> Tensor:
-    """||J||_p per point, rounded down."""
+def jacobian_norms(network: Network, x: Tensor, norm: float) -> Tensor:
+    """||J(x)||_p per point, (N, n) -> (N,), rounded down; norm: 1, 2 or inf.
+
+    Lower bounds of Lip_p(f) at points where `differentiable` holds. Blocks bound the memory.
+    """
+    norm = checked_norm(norm)
+    error = gamma(network.terms) * _majorant_sum(network)
+    parts = [
+        inward(_norms(network.jacobian(x[rows]), norm), network.terms) - error
+        for rows in blocks(len(x), point_entries(network))
+    ]
+    return torch.cat(parts)
+
+
+def secant_quotients(network: Network, x: Tensor, y: Tensor, norm: float) -> Tensor:
+    """||f(x) - f(y)||_p / ||x - y||_p per pair, (N, n) each -> (N,), rounded down.
+
+    The errors of evaluating f are taken off |f(x) - f(y)|, entry by entry: each quotient is a true
+    lower bound of Lip_p(f), kinks or not. norm: 1, 2 or inf. 0 where x and y are (nearly) the same
+    point, or where f overflows.
+    """
+    norm = checked_norm(norm)
+    terms = network.output_size + network.input_size + 8
+    parts = []
+    for rows in blocks(len(x), point_entries(network)):
+        ends = torch.cat([x[rows], y[rows]])
+        value, error = (side.chunk(2) for side in _with_errors(network, ends)[-1])
+        rise = inward((value[0] - value[1]).abs(), 1) - (error[0] + error[1])
+        run = torch.linalg.vector_norm(x[rows] - y[rows], norm, dim=-1)
+        quotient = torch.linalg.vector_norm(rise.clamp(min=0.0), norm, dim=-1) / run
+        quotient = quotient.nan_to_num(nan=0.0, posinf=0.0)
+        parts.append(torch.where(run > SHORTEST, inward(quotient, terms), 0.0))
+    return torch.cat(parts)
+
+
+def point_entries(network: Network) -> int:
+    """Numbers that a pass over one point and its Jacobian takes, roughly."""
+    return 4 * max(max(a.operator.shape) for a in network.affines) * network.output_size
+
+
+def _with_errors(network: Network, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Per stage its input as computed at x, and how far it is at most from the exact one; f(x)
+    itself stands last. A running error analysis (Higham 2002, ch. 3.3): each map adds its own
+    roundings to the errors that it is handed."""
+    trace, error, result = network.preactivations(x), torch.zeros_like(x), []
+    for k, affine in enumerate(network.affines):
+        if k:
+            stage, (z, y) = network.stages[k - 1], trace[k]
+            own = gamma(FUNCTION) * (stage.majorant(z.abs()) + y.abs()) + _steps(stage, z, y)
+            error = stage.majorant(error) + own
+        size = affine.operator.majorant().apply(trace[k][1].abs()) + affine.offset.abs()
+        own = gamma(affine.operator.terms + 1) * size
+        error = affine.operator.absolute().apply(error) + own
+        z = trace[k + 1][0] if k < network.depth else affine.evaluate(trace[k][1])
+        result.append((z, outward(error, network.terms)))
+    return result
+
+
+def _steps(stage: Stage, z: Tensor, y: Tensor) -> Tensor:
+    """By how much PyTorch's softplus, which is z above a threshold, may miss log(1 + exp(z))."""
+    steps = torch.zeros_like(y)
+    for function, index in stage.parts if isinstance(stage, SlopeStage) else ():
+        if function.name == "softplus":
+            height = SOFTPLUS_STEP * function.function(z.new_zeros(()))
+            steps[..., index] = torch.where(y[..., index] == z[..., index], height, 0.0)
+    return steps
+
+
+def _majorant_sum(network: Network) -> Tensor:
+    """The sum of all entries of a matrix >= |J(x)|, and >= the terms summed up for it, at all x."""
+    row_sums = torch.ones(network.input_size, dtype=torch.float64, device=network.device)
+    for k, affine in enumerate(network.affines):
+        row_sums = network.stages[k - 1].majorant(row_sums) if k else row_sums
+        row_sums = affine.operator.majorant().apply(row_sums)
+    return row_sums.sum()
+
+
+def _norms(jacobians: Tensor, norm: float) -> Tensor:
     if norm == 2:
-        value = torch.linalg.svdvals(jacobians)[:, 0]
-    else:
-        value = jacobians.abs().sum(-2 if norm == 1 else -1).amax(-1)
-    largest = jacobians.abs().sum((-1, -2))
-    return inward(value, terms) - gamma(terms) * largest
+        return torch.linalg.matrix_norm(jacobians, 2)
+    return jacobians.abs().sum(-2 if norm == 1 else -1).amax(-1)
