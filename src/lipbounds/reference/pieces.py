@@ -82,7 +82,7 @@ def linear_pieces(network: Network, box: Box) -> Pieces:
     cells = _box_as_cell(network, box)
     for k, affine in enumerate(network.affines):
         if k:
-            below, above = _one_sided_slopes(network.stages[k - 1], k)
+            below, above = one_sided_slopes(network.stages[k - 1], k)
             for neuron in (below != above).nonzero().flatten().tolist():
                 cells = _cut_at_kink(cells, neuron)
             cells = _activate(cells, below, above)
@@ -116,7 +116,7 @@ def _box_as_cell(network: Network, box: Box) -> _Cells:
     )
 
 
-def _one_sided_slopes(stage: Stage, k: int) -> tuple[Tensor, Tensor]:
+def one_sided_slopes(stage: Stage, k: int) -> tuple[Tensor, Tensor]:
     """The slopes of each neuron for z < 0 and z > 0, both (n,), checked over 24 orders of ten."""
     if not isinstance(stage, SlopeStage):
         raise UnsupportedError(
