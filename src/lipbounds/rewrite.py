@@ -1,4 +1,6 @@
-"""The explicit treatment: a CNN rewritten as a plain network that computes the same function."""
+"""Networks made of a network: the explicit treatment of a CNN, one output, one input."""
+
+from dataclasses import replace
 
 import torch
 
@@ -12,6 +14,7 @@ from .operators import (
     Operator,
     Sparse,
     compose,
+    identity_rows,
     materialize,
 )
 from .stages import BetweenStage, PoolStage, SlopeStage, between_tree
@@ -29,6 +32,22 @@ def explicit(network: Network) -> Network:
             affines.append(_identity(one.shape[0], network.device))
         affines[-1] = _with_matrices(affine)
     return Network(tuple(affines), tuple(stages), network.input_shape)
+
+
+def output_row(network: Network, i: int) -> Network:
+    """x -> f_i(x)."""
+    last = network.affines[-1]
+    unit = identity_rows(network.output_size, slice(i, i + 1), network.device)
+    row = Affine(compose(Dense(unit), last.operator), last.offset[..., i : i + 1])
+    return replace(network, affines=(*network.affines[:-1], row))
+
+
+def input_column(network: Network, k: int) -> Network:
+    """t -> f(t e_k)."""
+    first = network.affines[0]
+    unit = identity_rows(network.input_size, slice(k, k + 1), network.device)
+    column = Affine(compose(first.operator, Dense(unit.mT)), first.offset)
+    return replace(network, affines=(column, *network.affines[1:]), input_shape=None)
 
 
 def carried(network: Network) -> Network:

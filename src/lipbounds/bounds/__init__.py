@@ -5,6 +5,7 @@ Every bound is a function `(network, norm, **its own options)` that returns a te
 """
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,12 @@ from .absolute import absolute
 from .averaged import averaged, sensitivity
 from .best import Least, best
 from .combettes_pesquet import combettes_pesquet
+from .eclipse import eclipse, eclipse_fast
 from .equivalence import norm_equivalence
+from .geolip import geolip
 from .liplt import liplt
+from .lipopt import lipopt
+from .lipsdp import lipsdp_layer, lipsdp_neuron
 from .path_norm import path_norm
 from .product import product
 from .seqlip import seqlip
@@ -62,6 +67,12 @@ BOUNDS: dict[str, Method] = {
     "K_4": Method(averaged),
     "path_norm": Method(path_norm),
     "liplt": Method(liplt, (2.0,)),
+    "lipsdp_neuron": Method(lipsdp_neuron, (2.0,)),
+    "lipsdp_layer": Method(lipsdp_layer, (2.0,)),
+    "eclipse": Method(eclipse, (2.0,)),
+    "eclipse_fast": Method(eclipse_fast, (2.0,)),
+    "geolip": Method(geolip, (1.0, math.inf)),
+    "lipopt": Method(lipopt, (1.0, math.inf)),
 }
 BOUNDS["norm_equivalence"] = Method(partial(norm_equivalence, BOUNDS))
 BOUNDS["best"] = Method(partial(best, BOUNDS))

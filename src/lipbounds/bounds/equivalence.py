@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..errors import UnsupportedError
-from ..network import Affine, Network
-from ..operators import Dense, compose, identity_rows
+from ..network import Network
+from ..rewrite import input_column, output_row
 from ..rounding import outward
 
 COLUMNS = 64  # inputs up to which l1 goes column by column
@@ -42,7 +41,7 @@ def from_rows(network: Network, compute: Compute) -> Tensor:
 
     compute: an l2 bound `(network, 2.0) -> Tensor`. Returns an upper bound of Lip_inf.
     """
-    rows = [compute(_row(network, i), 2.0) for i in range(network.output_size)]
+    rows = [compute(output_row(network, i), 2.0) for i in range(network.output_size)]
     return _scaled(network.input_size, torch.stack(rows).amax(0))
 
 
@@ -51,7 +50,7 @@ def from_columns(network: Network, compute: Compute) -> Tensor:
     with more than COLUMNS inputs <= sqrt(m) || J ||_2. Returns an upper bound of Lip_1."""
     if network.input_size > COLUMNS:
         return _scaled(network.output_size, compute(network, 2.0))
-    columns = [compute(_column(network, k), 2.0) for k in range(network.input_size)]
+    columns = [compute(input_column(network, k), 2.0) for k in range(network.input_size)]
     return _scaled(network.output_size, torch.stack(columns).amax(0))
 
 
@@ -68,19 +67,3 @@ def from_sums(network: Network, compute: Compute) -> Tensor:
 
 def _scaled(count: int, value: Tensor) -> Tensor:
     return outward(math.sqrt(count) * value, 4)
-
-
-def _row(network: Network, i: int) -> Network:
-    """Output i alone."""
-    last = network.affines[-1]
-    unit = identity_rows(network.output_size, slice(i, i + 1), network.device)
-    row = Affine(compose(Dense(unit), last.operator), last.offset[..., i : i + 1])
-    return replace(network, affines=(*network.affines[:-1], row))
-
-
-def _column(network: Network, k: int) -> Network:
-    """Input k alone, the others fixed at 0."""
-    first = network.affines[0]
-    unit = identity_rows(network.input_size, slice(k, k + 1), network.device)
-    column = Affine(compose(first.operator, Dense(unit.mT)), first.offset)
-    return replace(network, affines=(column, *network.affines[1:]), input_shape=None)

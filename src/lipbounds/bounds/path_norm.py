@@ -15,7 +15,7 @@ def path_norm(network: Network, norm: float) -> Tensor:
     It is at least sum_ij |J_ij| for every linearisation J, which no operator norm exceeds, p in
     {1, 2, inf}. K_3 is the greatest row or column sum of the matrix that is summed up here, so
     K_3 <= path norm <= m K_3 in l-infinity and <= n K_3 in l1 (m outputs, n inputs), up to rounding
-    (docs/theory.md). Returns an upper bound of Lip_p, shape `network.batch_shape`.
+    (docs/competitors.md). Returns an upper bound of Lip_p, shape `network.batch_shape`.
     """
     ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
     return outward(absolute_map(network, ones).sum((-2, -1)), network.output_size)

@@ -1,14 +1,14 @@
 """The exact Lipschitz constant in l1 and l-infinity, over a box or over all of R^n, by branch and
 bound over the phases of the neurons; both ends proven.
 
-Lip_p is the greatest ||J||_p over the cells with interior (docs/competitors.md, section 9), and ||J||_p
-is the greatest ||J e_k||_1 (p = 1) or ||J^T e_i||_1 (p = inf): a tangent that starts at a unit
-vector of the input, or of the output, and passes the phases of a point. Each start is a root of the
-tree. Jordan & Dimakis ("Exactly computing the local Lipschitz constant of ReLU networks", NeurIPS
-2020) formulate both norms as one mixed-integer program, in backward mode, and take a solver's word
-for it. Here a node is bounded by intervals, and then by the multipliers of its linear relaxation
-(reference/milp.py), so that the upper end rests on no solver's answer; nor does the lower end
-(reference/witness.py). Over R^n the network is homogenised (reference/faces.py).
+Lip_p is the greatest ||J||_p over the cells with interior (docs/competitors.md, section 9), and
+||J||_p is the greatest ||J e_k||_1 (p = 1) or ||J^T e_i||_1 (p = inf): a tangent that starts at a
+unit vector of the input, or of the output, and passes the phases of a point. Each start is a root
+of the tree. Jordan & Dimakis ("Exactly computing the local Lipschitz constant of ReLU networks",
+NeurIPS 2020) formulate both norms as one mixed-integer program, in backward mode, and take a
+solver's word for it. Here a node is bounded by intervals, and then by the multipliers of its linear
+relaxation (reference/milp.py), so that the upper end rests on no solver's answer; nor does the
+lower end (reference/witness.py). Over R^n the network is homogenised (reference/faces.py).
 
 Cells are closed here, so that one without interior may count: the upper end is then too large, not
 wrong (R(x) - R(-x) - x is zero, but has slope -1 for an impossible pair of phases at 0).

@@ -1,0 +1,68 @@
+"""GeoLIP: the natural semidefinite relaxation in l-infinity and l1 (Wang, Prakriya, Jha, *A
+quantitative geometric approach to neural-network smoothness*, NeurIPS 2022)."""
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedError
+from ..network import Network
+from ..norms import checked_norm
+from ..quadratic import Form, certified, single
+from ..rewrite import input_column, output_row
+from ..solvers import solve
+from .averaged import averaged_adjoint, averaged_map
+
+
+def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
+    """max over output rows (inf) or input columns (1) of min (sum mu + sum nu) / 2 with
+    Q(mu, lambda, nu) >= 0, the row's s or the column's x a scalar (the paper's natural
+    relaxation; Q in `lipbounds.quadratic`).
+
+    Rows are taken in decreasing order of their K_4; those whose K_4 is no more than the greatest
+    value so far cannot raise the constant, and are skipped. seconds: for the whole call; a row that
+    is not solved by then counts with its K_4.
+    Returns an upper bound of D*_p, p in {1, inf}, a 0-d tensor. Raises UnsupportedError for an
+    ensemble, a pool kept whole, norm 2, or a network too large for the solver; LipboundsError where
+    the solver fails or cvxpy is missing.
+    """
+    norm, deadline = checked_norm(norm), time.monotonic() + seconds
+    if norm == 2:
+        raise UnsupportedError("geolip is defined for norms 1 and inf only; take lipsdp_neuron")
+    single(network, "geolip")
+    by_rows = norm == math.inf
+    piece = output_row if by_rows else input_column
+    cheap = _rows(network) if by_rows else _columns(network)
+    greatest = torch.zeros((), dtype=torch.float64, device=network.device)
+    for i in cheap.argsort(descending=True).tolist():
+        if cheap[i] <= greatest:
+            break
+        value = _piece(piece(network, i), cheap[i], deadline - time.monotonic())
+        greatest = torch.maximum(greatest, value)
+    return greatest
+
+
+def _rows(network: Network) -> Tensor:
+    """K_4 of each output."""
+    ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+    return averaged_map(network, ones)[0]
+
+
+def _columns(network: Network) -> Tensor:
+    """K_4 of each input."""
+    ones = torch.ones(1, network.output_size, dtype=torch.float64, device=network.device)
+    return averaged_adjoint(network, ones)[0]
+
+
+def _piece(network: Network, cheap: Tensor, seconds: float) -> Tensor:
+    """GeoLIP of a network with one output or one input, or its K_4 `cheap` if time runs out."""
+    if seconds <= 0:
+        return cheap
+    form = Form(network, ball=False)
+    solution = solve(form, "geolip", seconds)
+    if solution.multipliers is None:
+        return cheap
+    value = certified(form, solution.multipliers)
+    return value if solution.optimal else torch.minimum(value, cheap)
