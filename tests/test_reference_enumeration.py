@@ -13,7 +13,7 @@ from lipbounds.errors import LipboundsError, UnsupportedError
 from lipbounds.network import Affine, Network
 from lipbounds.operators import Dense, dense
 from lipbounds.reference import enumeration
-from lipbounds.reference.enumeration import relaxation_optimum
+from lipbounds.reference.enumeration import enumerated_optimum
 from lipbounds.stages import BetweenStage
 
 NORMS = (1, 2, math.inf)
@@ -57,7 +57,7 @@ def brute_force(network, norm):
 def test_equals_brute_force(norm, sizes, activation):
     activation = activation if len(sizes) > 2 else []
     network = network_of(sizes, 7, activation)
-    assert relaxation_optimum(network, norm) == pytest.approx(brute_force(network, norm), rel=1e-12)
+    assert enumerated_optimum(network, norm) == pytest.approx(brute_force(network, norm), rel=1e-12)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -65,13 +65,13 @@ def test_small_blocks_give_the_same(norm, monkeypatch):
     monkeypatch.setattr(enumeration, "HALF_ENTRIES", 40)
     monkeypatch.setattr(enumeration, "BLOCK_ENTRIES", 50)
     network = network_of((3, 5, 4, 2), 3)
-    assert relaxation_optimum(network, norm) == pytest.approx(brute_force(network, norm), rel=1e-12)
+    assert enumerated_optimum(network, norm) == pytest.approx(brute_force(network, norm), rel=1e-12)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_ensembles_are_their_members(norm):
     members = ensemble("uniform", 3, 3, 5, 2)
-    optimum = relaxation_optimum(members, norm)
+    optimum = enumerated_optimum(members, norm)
     assert optimum.shape == (5,)
     for sample, value in enumerate(optimum.tolist()):
         weights = [dense(affine.operator)[sample] for affine in members.affines]
@@ -83,26 +83,26 @@ def test_scaled_weights(scale):
     network = network_of((3, 4, 3), 1)
     weights = [dense(affine.operator) for affine in network.affines]
     scaled = Network.from_weights([scale * weights[0], weights[1]])
-    assert relaxation_optimum(scaled, 2) == pytest.approx(
-        scale * relaxation_optimum(network, 2), rel=1e-12
+    assert enumerated_optimum(scaled, 2) == pytest.approx(
+        scale * enumerated_optimum(network, 2), rel=1e-12
     )
 
 
 def test_zero_network():
-    assert relaxation_optimum(Network.from_weights([np.zeros((3, 2)), np.ones((1, 3))]), 2) == 0
+    assert enumerated_optimum(Network.from_weights([np.zeros((3, 2)), np.ones((1, 3))]), 2) == 0
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("m", [1, 2, 3, 5])
 def test_square_is_tight_as_the_spec_says(norm, m):
-    optimum = relaxation_optimum(analytic.square(m), norm)
+    optimum = enumerated_optimum(analytic.square(m), norm)
     assert optimum == pytest.approx(2 - 2.0**-m, abs=1e-10)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_slopes_inside_the_box_exceed_it(norm):
     network = network_of((4, 5, 5, 3), 11, "abs")
-    optimum = relaxation_optimum(network, norm)
+    optimum = enumerated_optimum(network, norm)
     weights = [dense(affine.operator) for affine in network.affines]
     generator = torch.Generator().manual_seed(0)
     jacobians = weights[0].expand(5000, -1, -1)
@@ -114,12 +114,12 @@ def test_no_slopes_inside_the_box_exceed_it(norm):
 
 def test_too_many_neurons_are_refused_with_their_number():
     with pytest.raises(LipboundsError, match="27 neurons.*at most 26"):
-        relaxation_optimum(network_of((1, 27, 1), 0), 1)
+        enumerated_optimum(network_of((1, 27, 1), 0), 1)
 
 
 def test_neurons_with_one_slope_do_not_count():
     network = network_of((2, 40, 2), 0, [["identity"] * 38 + ["relu"] * 2])
-    assert relaxation_optimum(network, 1) == pytest.approx(brute_force(network, 1), rel=1e-12)
+    assert enumerated_optimum(network, 1) == pytest.approx(brute_force(network, 1), rel=1e-12)
 
 
 def test_other_stages_and_norms_are_refused():
@@ -127,6 +127,6 @@ def test_other_stages_and_norms_are_refused():
     wide = Affine(Dense(torch.ones(2, 1, dtype=torch.float64)), torch.zeros(2))
     out = Affine(Dense(torch.ones(1, 1, dtype=torch.float64)), torch.zeros(1))
     with pytest.raises(UnsupportedError, match="stage 1"):
-        relaxation_optimum(Network((wide, out), (stage,)), 1)
+        enumerated_optimum(Network((wide, out), (stage,)), 1)
     with pytest.raises(UnsupportedError, match="norm"):
-        relaxation_optimum(network_of((1, 2, 1), 0), 3)
+        enumerated_optimum(network_of((1, 2, 1), 0), 3)

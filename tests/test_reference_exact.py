@@ -14,7 +14,7 @@ from strategies import SLOPES, slope_sample, small_cnns
 
 import lipbounds as lb
 from lipbounds.cases import analytic
-from lipbounds.cases.random import ensemble
+from lipbounds.cases.random import ensemble, gaussian
 from lipbounds.reference.exact import exact
 from lipbounds.reference.pieces import exact_lipschitz
 from lipbounds.rewrite import carried
@@ -278,3 +278,24 @@ def test_without_highspy(monkeypatch):
     monkeypatch.setitem(sys.modules, "highspy", None)
     with pytest.raises(lb.LipboundsError, match=r"pip install 'lipbounds\[solvers\]'"):
         exact(lb.from_weights([[[1.0]], [[1.0]]]), 1)
+
+
+def test_too_many_roots_are_refused():
+    network = lb.from_weights([torch.ones(2, 200), torch.ones(1, 2)], [torch.ones(2), None])
+    with pytest.raises(lb.UnsupportedError, match="80200 roots of the tree"):
+        exact(network, 1)
+    assert exact(network, 1, radius=1.0, seconds=0)[0] < math.inf
+
+
+def test_a_known_upper_bound_caps_the_upper_end():
+    network = gaussian([3, 6, 6, 2], 0)
+    free, found = exact(network, 1, seconds=0)[0], exact(network, 1)[0]
+    cap = (free + found) / 2
+    assert found < cap == exact(network, 1, seconds=0, cap=cap)[0] < free
+    assert exact(network, 1, cap=cap)[0] == pytest.approx(found, rel=1e-5)
+
+
+def test_the_search_begins_where_it_is_told():
+    """On one side of the kink the slope is 3, on the other 0."""
+    network = lb.from_weights([[[1.0]], [[3.0]]], [[-1000.0], None])
+    assert exact(network, 1, radius=2000.0, seconds=0, start=torch.tensor([1500.0]))[1] == 3.0

@@ -8,7 +8,7 @@ import pandas as pd
 from lipbounds.bounds import bounds
 from lipbounds.cases.random import ensemble
 from lipbounds.network import Network
-from lipbounds.reference.enumeration import relaxation_optimum
+from lipbounds.reference.enumeration import enumerated_optimum
 from lipbounds.tidy import concat, tidy, write_csv
 
 from job import progress, report, run
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def optima(network: Network, norms: list[float]) -> pd.DataFrame:
     """D* of an ensemble: a frame with columns sample, norm, relaxation_optimum."""
-    values = {norm: relaxation_optimum(network, norm).tolist() for norm in norms}
+    values = {norm: enumerated_optimum(network, norm).tolist() for norm in norms}
     frame = pd.DataFrame(values).rename_axis("sample").reset_index()
     return frame.melt("sample", var_name="norm", value_name="relaxation_optimum")
 

@@ -1,4 +1,4 @@
-"""The relaxation optimum D*, by visiting all vertices of the relaxation."""
+"""The relaxation optimum D* of small networks, or ensembles, by visiting all vertices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK_ENTRIES = 2**16  # entries of the Jacobians formed at a time (512 KiB: a c
 Slopes = tuple[Tensor, ...]  # one (2, n) per stage: the slopes alpha and beta of its neurons
 
 
-def relaxation_optimum(network: Network, norm: float) -> float | Tensor:
+def enumerated_optimum(network: Network, norm: float) -> float | Tensor:
     """D*_p = max over T in {-1, 1}^N of ||W_L S_L ... S_1 W_0||_p, S_k = C_k + T_k R_k.
 
     The supremum over |T| <= 1 is attained at a vertex, as the norm is convex in each entry of T.

@@ -48,6 +48,7 @@ from .witness import Witness, cell, find_witness, jacobian_norm, neighbours, pat
 
 MAXIMUM_PHASES = 500  # neurons with two phases
 MAXIMUM_WEIGHTS = 200_000  # numbers in all matrices of the explicit network
+MAXIMUM_ROOTS = 20_000  # seconds, at a millisecond for the first look at each
 SAMPLES = 64  # random points for the first lower end
 TOLERANCE = 1e-6  # a node is closed where its bound is at most 1 + TOLERANCE times the lower end
 
@@ -73,17 +74,40 @@ def exact(
     lower in exact arithmetic, or None where lower is 0.
 
     Raises UnsupportedError for another norm, an ensemble, a stage other than maxima and activations
-    with one kink at 0, more than MAXIMUM_PHASES kinks or MAXIMUM_WEIGHTS weights; LipboundsError
-    for an invalid box, or where highspy is not installed.
+    with one kink at 0, more than MAXIMUM_PHASES kinks, MAXIMUM_WEIGHTS weights or MAXIMUM_ROOTS
+    roots; LipboundsError for an invalid box, or where highspy is not installed.
     """
-    deadline = time.monotonic() + seconds
+    return solved(problem(network, norm, radius, center), seconds, cap, start)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network that the exact constant can be searched of, and where."""
+
+    chain: Chain
+    norm: float
+    domain: Domain
+
+
+def problem(network: Network, norm: float, radius=math.inf, center=None) -> Problem:
+    """What `exact` is to solve; raises all that it refuses."""
     norm = checked_norm(norm)
     if norm == 2:
         raise UnsupportedError("the exact constant is computed for norm 1 and inf, not for 2")
     center, radius = checked_box(network, radius, center)
     links = chain(network)
-    _check_size(links)
-    search = _Search(links, norm, domain(links, center, radius), deadline, cap)
+    where = domain(links, center, radius)
+    starts = network.input_size if norm == 1 else network.output_size
+    _check_size(links, len(where.faces) * starts)
+    return Problem(links, norm, where)
+
+
+def solved(
+    problem: Problem, seconds: float, cap: float = math.inf, start: Tensor | None = None
+) -> tuple[float, float, tuple[Tensor, Tensor] | None]:
+    """The constant, as of `exact`."""
+    deadline = time.monotonic() + seconds
+    search = _Search(problem.chain, problem.norm, problem.domain, deadline, cap)
     if start is not None:
         search.try_point(np.asarray(start, dtype=float).reshape(-1))
     search.run()
@@ -93,12 +117,13 @@ def exact(
     return search.upper, found.value, (torch.from_numpy(found.x), torch.from_numpy(found.y))
 
 
-def _check_size(links: Chain) -> None:
+def _check_size(links: Chain, roots: int) -> None:
     kinks = sum(int((~switch.linear).sum()) for switch in links.switches)
     weights = sum(weight.size for weight in links.weights)
     for count, limit, what in (
         (kinks, MAXIMUM_PHASES, "neurons with a kink"),
         (weights, MAXIMUM_WEIGHTS, "weights"),
+        (roots, MAXIMUM_ROOTS, "roots of the tree (sides of the box times inputs or outputs)"),
     ):
         if count > limit:
             raise UnsupportedError(
@@ -169,6 +194,10 @@ class _Search:
 
     def _visit(self, root: int, phases: Phases, bound: float, basis) -> None:
         """Bound a node, and keep it, close it or drop it."""
+        late = time.monotonic() > self.deadline
+        if late and bound < math.inf:
+            self.closed = max(self.closed, bound)
+            return
         self.nodes += 1
         face, start = self.roots[root]
         box = self.domain.faces[face]
@@ -180,7 +209,7 @@ class _Search:
         total = float(tangent.y[-1][1].sum())
         bound = min(bound, total * (1 + gamma(len(phases[-1]))))
         branch = _first_free(phases)
-        if bound > self.lower * (1 + TOLERANCE) and time.monotonic() < self.deadline:
+        if bound > self.lower * (1 + TOLERANCE) and not late:
             instance = self.program.instance(box, start, phases, point, tangent)
             left = self.deadline - time.monotonic()
             value, x, basis, v = self.relaxation.solve(instance, self.objective, basis, left)
