@@ -3,10 +3,13 @@
 from . import bounds as _bounds
 from .activations import ACTIVATIONS, Activation
 from .bounds import BOUNDS, Bound, bound, sensitivity
+from .comparison import compare
 from .convert import from_torch
 from .errors import LipboundsError, UnsupportedError
 from .network import Network
+from .results import LowerBound
 from .rewrite import explicit
+from .truth import exact, lower_bound, relaxation_optimum
 
 bounds = _bounds.bounds
 from_weights = Network.from_weights
@@ -17,12 +20,17 @@ __all__ = [
     "Activation",
     "Bound",
     "LipboundsError",
+    "LowerBound",
     "Network",
     "UnsupportedError",
     "bound",
     "bounds",
+    "compare",
+    "exact",
     "explicit",
     "from_torch",
     "from_weights",
+    "lower_bound",
+    "relaxation_optimum",
     "sensitivity",
 ]
