@@ -1,4 +1,4 @@
-# Everything: snakemake -j8. One experiment: test1 ... test4. All figures again, from the tables that
+# Everything: snakemake -j8. One experiment: test1 ... test5. All figures again, from the tables that
 # exist: figures. Any single file by its name. With small numbers: --configfile config/quick.yaml.
 from snakemake.utils import min_version
 
@@ -16,6 +16,7 @@ include: "workflow/rules/modules.smk"
 include: "workflow/rules/analytic.smk"
 include: "workflow/rules/random.smk"
 include: "workflow/rules/mnist.smk"
+include: "workflow/rules/comparison.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/figures.smk"
 
@@ -25,7 +26,8 @@ wildcard_constraints:
     family="|".join(FAMILIES),
     distribution="|".join(config["random"]["distributions"]),
     depth=r"\d+",
-    architecture="|".join(config["mnist"]["architectures"]),
+    architecture="|".join(config["mnist"]["epochs"]),
+    ladder="|".join(COMPARED),
     seed=r"\d+",
 
 

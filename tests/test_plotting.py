@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from lipbounds import plotting, tidy
+from lipbounds import plotting, tables, tidy
+from lipbounds.bounds import BOUNDS
 from lipbounds.errors import LipboundsError
+from lipbounds.plotting.style import KIND_MARKS, number
 
 NORMS = [1.0, 2.0, math.inf]
 
@@ -63,17 +65,61 @@ def mnist(architectures=("pool", "dense"), seeds=(0, 1, 2)):
     return tidy.tidy(pd.DataFrame(rows), test="test4", case="cnn", lipschitz_lower=5.0)
 
 
+# Ratio to the lower bound and seconds on the networks a, b, c; None: no value.
+COMPARED = {
+    "K_star": [(8, 1), (80, 1), (800, 1)],
+    "K_4": [(2, 10), (4, 10), (8, 10)],
+    "K_1": [(3, 20), (5, 20), (9, 20)],  # beaten by K_4
+    "geolip": [(1.5, 100), (3, 400), None],
+    "lipopt": [(1, 0.1), None, None],
+    "exact": [(1, 1000), (1, 1000), (1.25, 1000)],
+}
+
+
+def compared(bounds=tuple(COMPARED), networks="abc"):
+    rows = [
+        {"case": case, "norm": norm, "bound": bound, "lipschitz_lower": 10.0, "family": "networks"}
+        | outcome(COMPARED[bound]["abc".index(case)])
+        for case in networks
+        for norm in NORMS
+        for bound in bounds
+    ]
+    return tidy.tidy(pd.DataFrame(rows), test="test5", treatment="explicit")
+
+
+def outcome(of):
+    if of is None:
+        return {"value": math.nan, "seconds": 0.5, "reason": "too large"}
+    return {"value": 10.0 * of[0], "seconds": of[1]}
+
+
+def growing(sizes=(2, 4, 8)):
+    """K_4: ratio = size; geolip: ratio 1 up to size 4."""
+    rows = [
+        {"case": f"{ladder}{size}", "family": ladder, "norm": norm, "lipschitz_lower": 10.0}
+        | {"width": 8, "depth": 2, ladder: size, "bound": bound}
+        | outcome((size, 0.5 * size) if bound == "K_4" else (1, 7.0) if size <= 4 else None)
+        for ladder in ("width", "depth")
+        for size in sizes
+        for norm in NORMS
+        for bound in ("K_4", "geolip")
+    ]
+    return tidy.tidy(pd.DataFrame(rows), test="test5", treatment="explicit")
+
+
 FULL = {
     "test1": analytic("test1", ["square", "sawtooth", "square_shifted_tent", "square_split_carry"]),
     "test2": analytic("test2", ["cube", "fourth", "product", "chebyshev"]),
     "test3": random(),
     "test4": mnist(),
+    "test5": tidy.concat([compared(), growing()]),
 }
 TINY = {
     "test1": analytic("test1", ["square"], levels=(1,)).query("norm == 1 and bound == 'K_4'"),
     "test2": analytic("test2", ["product"], levels=(1,)),
     "test3": random(("uniform",), depths=(1,), widths=(4,), samples=2),
     "test4": mnist(("pool",), seeds=(0,)),
+    "test5": tidy.concat([compared(("K_4",), "a"), growing((2,))]).query("norm == 1"),
 }
 
 
@@ -86,7 +132,10 @@ figure_of = functools.cache(fresh)
 
 def line(ax, bound):
     """The one line drawn in a bound's colour and marker."""
-    mark = plotting.MARKS[bound]
+    return drawn_as(ax, plotting.MARKS[bound])
+
+
+def drawn_as(ax, mark):
     (found,) = [
         drawn
         for drawn in ax.get_lines()
@@ -140,6 +189,14 @@ def test_an_unknown_bound_is_refused_not_left_out():
     table = FULL["test4"].assign(bound="K_5")
     with pytest.raises(LipboundsError, match="K_5"):
         plotting.test4_bounds(table)
+
+
+def test_every_bound_has_a_mark_of_its_own_and_a_column():
+    assert set(BOUNDS) <= set(plotting.MARKS)
+    assert set(plotting.MARKS) == set(KIND_MARKS) == {*tables.COMPARED, *tables.TRUTH}
+    for marks in (plotting.MARKS, KIND_MARKS):
+        looks = {(mark["color"], mark["marker"]) for mark in marks.values()}
+        assert len(looks) == len({mark["label"] for mark in marks.values()}) == len(marks)
 
 
 # ---------------------------------------------------------------------------- tests 1 and 2
@@ -287,6 +344,129 @@ def test_treatments_need_both():
         plotting.test4_treatments(FULL["test4"].query("treatment == 'explicit'"))
 
 
+# ---------------------------------------------------------------------------- test 5
+
+
+def markers(ax, bound):
+    """What is drawn of a bound: (x, y, size, hollow) for its points and its median."""
+    mark = KIND_MARKS[bound]
+    return [
+        (*drawn.get_xdata(), *drawn.get_ydata(), drawn.get_markerfacecolor() == "white")
+        for drawn in ax.get_lines()
+        if drawn.get_color() == mark["color"]
+        and drawn.get_marker() == mark["marker"]
+        and drawn.get_markersize() == 10
+    ]
+
+
+def front(ax):
+    (found,) = [drawn for drawn in ax.get_lines() if drawn.get_linestyle() == "--"]
+    assert found.get_drawstyle() == "steps-post"
+    return list(zip(found.get_xdata(), found.get_ydata(), strict=True))
+
+
+def test_pareto_medians_go_over_all_networks():
+    """geolip fails on the hardest of three: its median is its value on the harder of the others."""
+    for ax in figure_of("test5_pareto").axes:
+        assert markers(ax, "K_4") == [pytest.approx((10, 4, False))]
+        assert markers(ax, "geolip") == [pytest.approx((400, 3, False))]
+        assert markers(ax, "exact") == [pytest.approx((1000, 1, False))]
+        # One network of three: no median over all, and hollow where it is over those done.
+        assert markers(ax, "lipopt") == [pytest.approx((0.1, 1, True))]
+        assert sorted(text.get_text() for text in ax.texts) == ["1/3", "2/3"]
+
+
+def test_pareto_front_is_of_methods_with_a_median_over_all_networks():
+    ax = figure_of("test5_pareto").axes[2]
+    *steps, end = front(ax)
+    assert steps == [pytest.approx(step) for step in [(1, 80), (10, 4), (400, 3), (1000, 1)]]
+    assert end == pytest.approx((ax.get_xlim()[1], 1)) and end[0] > 1000
+    assert ax.get_title().endswith("front: $K_*$, $K_4$, GeoLIP, exact")
+    title = figure_of("test5_pareto").get_suptitle()
+    assert "exact in $\\ell_1$" in title and "$K_4$ is 4, 4, 4 times as large" in title
+    assert "100, 100, 100 times as fast" in title
+
+
+def test_half_of_the_networks_are_not_enough_for_a_median():
+    ax = plotting.test5_pareto(compared(networks="ac")).axes[0]
+    assert markers(ax, "geolip") == [pytest.approx((100, 1.5, True))]
+    assert markers(ax, "K_4") == [pytest.approx((10, 4, False))]  # geometric, of 2 and 8
+
+
+def test_a_network_without_a_row_counts_as_one_without_a_value():
+    table = compared()
+    gone = table[(table["bound"] != "geolip") | table["value"].notna()]
+    ax = plotting.test5_pareto(gone).axes[0]
+    assert markers(ax, "geolip") == [pytest.approx((400, 3, False))]
+
+
+def test_pareto_takes_the_treatment_with_the_smaller_bound_and_its_time():
+    table = compared(("K_4",), "a")
+    other = table.assign(treatment="implicit", value=15.0, seconds=70.0)
+    ax = plotting.test5_pareto(tidy.concat([table, other])).axes[0]
+    assert markers(ax, "K_4") == [pytest.approx((70, 1.5, False))]
+
+
+def test_pareto_points_are_single_networks_and_none_is_out_of_sight():
+    table = compared()
+    far = (table["case"] == "c") & (table["bound"] == "K_star")
+    table.loc[far, "value"] = 1e30
+    ax = plotting.test5_pareto(table).axes[0]
+    points = {
+        bound: list(drawn.get_ydata())
+        for bound, mark in KIND_MARKS.items()
+        for drawn in ax.get_lines()
+        if (drawn.get_color(), drawn.get_marker()) == (mark["color"], mark["marker"])
+        and drawn.get_markersize() == 4
+    }
+    assert points["K_4"] == pytest.approx([2, 4, 8]) and points["geolip"] == pytest.approx([1.5, 3])
+    assert points["K_star"] == pytest.approx([8, 80, 30 * 80])
+    assert ax.get_ylim()[1] > points["K_star"][-1]
+
+
+def test_growth_lines_end_where_a_method_gives_no_value():
+    figure = figure_of("test5_growth")
+    titles = [ax.get_title() for ax in figure.axes[:4]]
+    assert titles == [
+        f"{norm}, growing {ladder}"
+        for norm in ("$\\ell_2$", "$\\ell_\\infty$")
+        for ladder in ("width, depth 2", "depth, width 8")
+    ]
+    for ratio, seconds in zip(figure.axes[:4], figure.axes[4:], strict=True):
+        k4, geolip = (drawn_as(ratio, KIND_MARKS[bound]) for bound in ("K_4", "geolip"))
+        assert list(k4.get_xdata()) == [2, 4, 8]
+        np.testing.assert_allclose(k4.get_ydata(), [2, 4, 8])
+        np.testing.assert_allclose(geolip.get_ydata(), [1, 1, math.nan])
+        np.testing.assert_allclose(drawn_as(seconds, KIND_MARKS["K_4"]).get_ydata(), [1, 2, 4])
+    title = figure.get_suptitle()
+    assert "width 8: $K_4$ is 8 times the lower bound after 4 s" in title and "GeoLIP" not in title
+
+
+def test_growth_of_a_single_ladder():
+    figure = plotting.test5_growth(growing().query("family == 'depth'"))
+    assert len(figure.axes) == 2 * 2 and figure.axes[-1].get_xlabel() == "hidden stages"
+
+
+@pytest.mark.filterwarnings("error")
+def test_norms_and_ladders_without_any_value_are_drawn_empty():
+    nothing = {"value": math.nan, "reason": "slow"}
+    table, grown = compared(), growing()
+    table.loc[table["norm"] == 2, list(nothing)] = list(nothing.values())
+    grown.loc[(grown["norm"] == 2) | (grown["width"] == 8), list(nothing)] = list(nothing.values())
+    for figure in (plotting.test5_pareto(table), plotting.test5_growth(grown)):
+        FigureCanvasAgg(figure).draw()
+        assert "nan" not in figure.get_suptitle()
+    with pytest.raises(LipboundsError, match="no method has a value"):
+        plotting.test5_pareto(table.query("norm == 2"))
+
+
+def test_tightness_needs_a_lower_bound_and_its_families():
+    with pytest.raises(LipboundsError, match="no positive lipschitz_lower"):
+        plotting.test5_pareto(compared().assign(lipschitz_lower=math.nan))
+    with pytest.raises(LipboundsError, match="test5_pareto.*no rows of its families"):
+        plotting.test5_pareto(growing())
+
+
 # ---------------------------------------------------------------------------- save
 
 
@@ -324,4 +504,4 @@ def test_an_unknown_format_is_refused(tmp_path):
     + [(7.114e5, r"$7.11\times10^{5}$"), (2e-7, r"$2\times10^{-7}$")],
 )
 def test_numbers_in_titles_and_ticks(value, text):
-    assert plotting._number(value) == text
+    assert number(value) == text

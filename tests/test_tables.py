@@ -128,6 +128,69 @@ def test_paper_keeps_the_order_of_the_architectures_and_sorts_norms():
     assert list(table["treatment"][:2]) == ["explicit", "implicit"]
 
 
+# ---------------------------------------------------------------------------- the comparison
+
+
+def compared_rows(outcomes, case="net", norm=math.inf, treatment="explicit", **truth):
+    """outcomes: {bound: its value, or (lower, value), or the reason why there is none}"""
+    rows = []
+    for bound, of in outcomes.items():
+        row = {"bound": bound, "value": math.nan, "lower": math.nan}
+        if isinstance(of, str):
+            row["reason"] = of
+        else:
+            row["lower"], row["value"] = of if isinstance(of, tuple) else (math.nan, of)
+        rows.append(row)
+    where = {"case": case, "norm": norm, "treatment": treatment, "lipschitz_lower": 1.5}
+    return tidy.tidy(pd.DataFrame(rows), test="test5", **{**where, **truth})
+
+
+def test_comparison_by_hand():
+    first = compared_rows(
+        {"exact": (2, 2), "D_star": (2, 3), "K_4": 4, "K_1": 4.00001, "geolip": "too\n large"},
+        exact=2.0,
+    )
+    second = compared_rows({"D_star": "too large", "K_1": 1e6, "K_4": 2e7}, case="a", norm=2.0)
+    table = tables.comparison(tidy.concat([first, second]))
+    assert table.to_dict("records") == [
+        {"network": "net", "norm": "∞", "lower": "1.5", "exact": "2", "D*": "[2, 3]"}
+        | {"K_1": "**4**", "K_4": "**4**", "GeoLIP": "– too large"},
+        {"network": "a", "norm": "2", "lower": "1.5", "exact": "–", "D*": "– too large"}
+        | {"K_1": "**1e+06**", "K_4": "2e+07", "GeoLIP": "–"},
+    ]
+    assert list(table.columns)[3:] == ["exact", "D*", "K_1", "K_4", "GeoLIP"]
+
+
+def test_a_method_that_was_stopped_is_marked():
+    rows = compared_rows({"D_star": (2, 3), "K_4": 4, "geolip": 3.5})
+    rows["reason"] = ["stopped", None, "stopped"]
+    table = tables.comparison(rows)
+    (line,) = table.to_dict("records")
+    assert (line["D*"], line["K_4"], line["GeoLIP"]) == ("[2, 3†]", "4", "**3.5†**")
+    printed, notes = tables.with_notes(table)
+    assert notes == [f"†: {tables.STOPPED_NOTE}"] and printed.equals(table)
+    assert r"\textbf{3.5$\dagger$}" in tables.to_latex(printed)
+
+
+def test_comparison_takes_the_smaller_of_two_treatments_or_the_one_there_is():
+    explicit = compared_rows({"K_4": 5, "K_1": 3, "eclipse": 7.0})
+    implicit = compared_rows({"K_4": 4, "K_1": 6, "eclipse": "pools"}, treatment="implicit")
+    (line,) = tables.comparison(tidy.concat([explicit, implicit])).to_dict("records")
+    assert (line["K_4"], line["K_1"], line["ECLipsE"]) == ("4", "**3**", "7")
+
+
+def test_comparison_refuses_a_bound_without_a_column():
+    with pytest.raises(LipboundsError, match="K_5"):
+        tables.comparison(compared_rows({"K_5": 1}))
+
+
+def test_notes_number_the_reasons_once():
+    table = pd.DataFrame({"a": ["– slow", "–"], "b": ["– too large", "– slow"], "n": [1, 2]})
+    printed, notes = tables.with_notes(table)
+    assert notes == ["slow", "too large"]
+    assert printed.to_dict("list") == {"a": ["– [1]", "–"], "b": ["– [2]", "– [1]"], "n": [1, 2]}
+
+
 # ---------------------------------------------------------------------------- printing
 
 PRINTED = pd.DataFrame(
@@ -160,3 +223,38 @@ def test_to_latex():
 
 def test_missing_entries_print_as_nothing():
     assert tables.to_markdown(pd.DataFrame({"x": [math.nan]})).endswith("|  |\n")
+
+
+NOTED = pd.DataFrame({"D*": ["[1e+05, 3e+06]", "– [1]"], "x": ["**2e+07**", "a & <b>"]})
+
+
+def test_bold_and_notes_in_markdown():
+    text = tables.to_markdown(NOTED, ["needs n < 2", "slow"])
+    assert text.endswith("| – [1] | a & <b> |\n\n1. needs n < 2\n2. slow\n")
+
+
+def test_bold_and_notes_in_latex():
+    text = tables.to_latex(NOTED, ["2^n & more"])
+    assert "$D^*$ & x" in text
+    assert r"[1$\times10^{5}$, 3$\times10^{6}$] & \textbf{2$\times10^{7}$}" in text
+    assert text.endswith("\\end{tabular}\n\\par [1] 2\\textasciicircum{}n \\& more\n")
+
+
+def test_bold_and_notes_in_html():
+    text = tables.to_html(NOTED.assign(x=["**2e+07**", "<b>" + 100 * "y"]), ["n < 2"])
+    assert "<td><b>2e+07</b></td>" in text and f"<td>&lt;b&gt;{100 * 'y'}</td>" in text
+    assert text.endswith("<ol>\n<li>n &lt; 2</li>\n</ol>\n")
+
+
+def test_write_goes_by_the_suffix(tmp_path):
+    for suffix in ("csv", "md", "tex", "html"):
+        tables.write(NOTED, tmp_path / f"t.{suffix}", ["slow"])
+    assert (tmp_path / "t.md").read_text() == tables.to_markdown(NOTED, ["slow"])
+    assert (tmp_path / "t.tex").read_text() == tables.to_latex(NOTED, ["slow"])
+    assert (tmp_path / "t.html").read_text() == tables.to_html(NOTED, ["slow"])
+    assert (tmp_path / "t.csv").read_text().splitlines()[1:] == [
+        '"[1e+05, 3e+06]",2e+07',
+        "– [1],a & <b>",
+    ]
+    with pytest.raises(LipboundsError, match="suffix"):
+        tables.write(NOTED, tmp_path / "t.xlsx")

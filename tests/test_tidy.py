@@ -36,6 +36,19 @@ def test_tidy_refuses(change, message):
         minimal(**change)
 
 
+def test_no_value_needs_a_reason_and_a_value_may_have_one(tmp_path):
+    reasons = ["", "slow", "too large"]
+    rows = pd.DataFrame([{**MINIMAL, "reason": reason} for reason in reasons])
+    rows["value"] = rows["value"].where([True, True, False])
+    frame = tidy.tidy(rows, test="test5", case="x")
+    assert frame["value"].isna().tolist() == [False, False, True]
+    assert frame["reason"].isna().tolist() == [True, False, False]
+    tidy.write_csv(frame, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(tidy.read(tmp_path / "t.csv"), frame, check_exact=True)
+    with pytest.raises(LipboundsError, match="row 2 has no 'value'"):
+        tidy.tidy(rows.assign(reason=""), test="test5", case="x")
+
+
 @pytest.mark.parametrize("column", ["value", "norm", "bound"])
 def test_tidy_refuses_a_row_without(column):
     rows = pd.DataFrame([MINIMAL, {**MINIMAL, column: None}])

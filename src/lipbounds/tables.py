@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lipbounds.errors import LipboundsError
+from lipbounds.files import write_text
+from lipbounds.tidy import write_csv
 
 SAMPLE = ["distribution", "norm", "depth", "width", "treatment", "seed", "sample"]
 CELL = ["distribution", "norm", "depth", "width", "bound"]
@@ -34,6 +39,27 @@ THEOREMS = {1.0: THEOREMS_L1_LINF, 2.0: THEOREMS_L2, math.inf: THEOREMS_L1_LINF}
 
 NORM_NAMES = {1.0: "1", 2.0: "2", math.inf: "∞"}
 PAPER_COLUMNS = {"K_4": "K_4", "K_3": "K_3", "K_2": "K_2", "K_1": "K_1", "K_star": "K_*"}
+TRUTH = {"exact": "exact", "D_star": "D*"}  # columns of their own, left of the bounds
+COMPARED = {
+    "K_star": "K_*",
+    "K_1": "K_1",
+    "K_2": "K_2",
+    "K_3": "K_3",
+    "K_4": "K_4",
+    "path_norm": "path norm",
+    "liplt": "LipLT",
+    "norm_equivalence": "norm equivalence",
+    "best": "best",
+    "eclipse_fast": "ECLipsE-Fast",
+    "eclipse": "ECLipsE",
+    "lipsdp_layer": "LipSDP-Layer",
+    "lipsdp_neuron": "LipSDP-Neuron",
+    "geolip": "GeoLIP",
+    "lipopt": "LiPopt",
+}
+NONE = "–"
+STOPPED = "†"
+STOPPED_NOTE = "stopped by the time limit; the best proven value until then"
 
 
 # ---------------------------------------------------------------------------- test 3: relations
@@ -179,7 +205,7 @@ def _plus_minus(values: pd.Series, last: int | None = None) -> str:
     """
     mean, deviation = values.mean(), values.std()
     if math.isnan(mean):
-        return "–"
+        return NONE
     exponent = math.floor(math.log10(mean)) if mean > 0 else 0
     if last is None:
         last = exponent - 3
@@ -194,18 +220,121 @@ def _plus_minus(values: pd.Series, last: int | None = None) -> str:
     return f"{text}e{shift}" if shift else text
 
 
+# ---------------------------------------------------------------------------- test 5: comparison
+
+
+def comparison(test5: pd.DataFrame) -> pd.DataFrame:
+    """Test 5 in one table: a row per network and norm, from the lower bound to the upper bounds.
+
+    The entries are text: a number; ``**number**`` for the least of the upper bounds, equal ones to
+    the digits printed included; "[lower, upper]" for an exact constant or D* that was not closed;
+    "– reason" where a method gave no value, "–" where it has no row; "†" after the value of a
+    method that was stopped. Of a network's two treatments
+    the one with the smaller bound counts. Raises LipboundsError for an unknown bound.
+    """
+    columns = ["case", "norm", "bound", "value", "lower", "lipschitz_lower", "reason"]
+    rows = _rows_with(test5, [*columns, "exact", "relaxation_optimum"])
+    unknown = sorted(set(rows["bound"]) - set(COMPARED) - set(TRUTH))
+    if unknown:
+        raise LipboundsError(f"no column for the bounds {unknown}")
+    bounds = [name for name in COMPARED if (rows["bound"] == name).any()]
+    rows = rows.sort_values("value", kind="stable")  # the missing last
+    rows = rows.drop_duplicates(["case", "norm", "bound"]).sort_index()
+    lines = []
+    for (case, norm), of in rows.groupby(["case", "norm"], sort=False):
+        entries = of.set_index("bound")
+        least = _cell(entries["value"].reindex(bounds).min())
+        printed = {COMPARED[name]: _entry(entries, name) for name in bounds}
+        lines.append(
+            {
+                "network": case,
+                "norm": NORM_NAMES[norm],
+                "lower": _cell(of["lipschitz_lower"].max()),
+                "exact": _interval(entries, "exact", of["exact"].max()),
+                "D*": _interval(entries, "D_star", of["relaxation_optimum"].max()),
+                **{
+                    name: f"**{text}**" if text.rstrip(STOPPED) == least else text
+                    for name, text in printed.items()
+                },
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _entry(entries: pd.DataFrame, name: str) -> str:
+    """The bound's value, marked where the method was stopped, or a dash and the reason for none."""
+    if name not in entries.index:
+        return NONE
+    value, reason = entries.loc[name, ["value", "reason"]]
+    if pd.isna(value):
+        return f"{NONE} {' '.join(reason.split())}"
+    return _cell(value) + STOPPED * pd.notna(reason)
+
+
+def _interval(entries: pd.DataFrame, name: str, closed: float) -> str:
+    """The number, where upper and lower end met, else the two."""
+    if pd.notna(closed):
+        return _cell(closed)
+    upper = _entry(entries, name)
+    if upper.startswith(NONE):
+        return upper
+    lower = entries.loc[name, "lower"]
+    return f"[{_cell(max(lower, 0.0)) if pd.notna(lower) else 0}, {upper}]"
+
+
+def with_notes(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table with "– [n]" for each "– reason", and the reasons, the n-th at place n - 1; what
+    "†" means stands last."""
+    notes: dict[str, int] = {}
+
+    def numbered(cell):
+        if not (isinstance(cell, str) and cell.startswith(f"{NONE} ")):
+            return cell
+        return f"{NONE} [{notes.setdefault(cell[len(NONE) + 1 :], len(notes) + 1)}]"
+
+    numbers = table.map(numbered)
+    stopped = any(STOPPED in str(cell) for cell in table.to_numpy().flat)
+    return numbers, [*notes, f"{STOPPED}: {STOPPED_NOTE}"] if stopped else list(notes)
+
+
 # ---------------------------------------------------------------------------- printing
 
 
-def to_markdown(table: pd.DataFrame) -> str:
+def write(table: pd.DataFrame, path: Path | str, notes: Sequence[str] = ()) -> None:
+    """Write the table as .csv, .md, .tex or .html, all or nothing; not in CSV: bold, and the notes.
+
+    Raises LipboundsError for any other suffix.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".csv":
+        write_csv(
+            table.map(lambda cell: _bold(cell, r"\1") if isinstance(cell, str) else cell), path
+        )
+    elif suffix in PRINTERS:
+        write_text(PRINTERS[suffix](table, notes), path)
+    else:
+        raise LipboundsError(f"cannot write {path}: the suffix must be .csv or of {list(PRINTERS)}")
+
+
+def to_markdown(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """The table in GitHub's Markdown, numbers to four digits and to the right."""
     header = [str(column).replace("|", "\\|") for column in table.columns]
     rules = [":---" if align == "l" else "---:" for align in _alignment(table)]
     body = [[cell.replace("|", "\\|") for cell in line] for line in _cells(table)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, rules, *body])
+    lines = [f"| {' | '.join(line)} |\n" for line in [header, rules, *body]]
+    return "".join(lines) + "\n" * bool(notes) + _numbered(notes, "{}. {}\n")
 
 
-def to_latex(table: pd.DataFrame) -> str:
+def to_html(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
+    """The table in HTML, numbers to four digits."""
+    cells = [[_bold(html.escape(cell), r"<b>\1</b>") for cell in line] for line in _cells(table)]
+    page = pd.DataFrame(cells, columns=[html.escape(str(column)) for column in table.columns])
+    text = page.to_html(index=False, escape=False)
+    items = "".join(f"<li>{html.escape(note)}</li>\n" for note in notes)
+    return text + f"\n<ol>\n{items}</ol>\n" * bool(notes)
+
+
+def to_latex(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     r"""The table as a LaTeX ``tabular`` with booktabs rules (``\usepackage{booktabs}``)."""
     header = " & ".join(_latex(str(column)) for column in table.columns)
     body = "".join(f"{' & '.join(map(_latex, line))} \\\\\n" for line in _cells(table))
@@ -213,7 +342,16 @@ def to_latex(table: pd.DataFrame) -> str:
         "% needs \\usepackage{booktabs}\n"
         f"\\begin{{tabular}}{{{_alignment(table)}}}\n"
         f"\\toprule\n{header} \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
+        + _numbered(list(map(_latex, notes)), "\\par [{}] {}\n")
     )
+
+
+def _numbered(notes: Sequence[str], line: str) -> str:
+    return "".join(line.format(number, note) for number, note in enumerate(notes, 1))
+
+
+def _bold(text: str, replacement: str) -> str:
+    return re.sub(r"\*\*(.+?)\*\*", replacement, text)
 
 
 def _alignment(table: pd.DataFrame) -> str:
@@ -236,7 +374,24 @@ def _latex(text: str) -> str:
     """Bounds as mathematics, ± ∞ – and powers of ten as LaTeX has them, the rest escaped."""
     if match := re.fullmatch(r"K_(\*|\d)", text):
         return f"$K_{match[1]}$"
+    if text == "D*":
+        return "$D^*$"
     text = re.sub(r"([&%$#_{}])", r"\\\1", text)
-    text = text.replace("±", r"$\pm$").replace("∞", r"$\infty$").replace("–", "--")
-    text = text.replace("<=", r"$\le$")
-    return re.sub(r"(?<=[\d)])e\+?(-?)0*(\d+)$", r"$\\times10^{\1\2}$", text)
+    for sign, command in LATEX.items():
+        text = text.replace(sign, command)
+    text = re.sub(r"(?<=[\d)])e\+?(-?)0*(\d+)(?=$|\*\*|[],])", r"$\\times10^{\1\2}$", text)
+    return _bold(text, r"\\textbf{\1}")
+
+
+LATEX = {
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "–": "--",
+    "†": r"$\dagger$",
+    "<=": r"$\le$",
+    "≤": r"$\le$",
+    "×": r"$\times$",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+}
+PRINTERS = {".md": to_markdown, ".tex": to_latex, ".html": to_html}

@@ -2,6 +2,8 @@
 
 One row is one bound of one network in one norm; the columns are :data:`TIDY_COLUMNS`, the same for
 every test, so that one CSV serves every figure and a user needs nothing but pandas to read it.
+Where a method gave no ``value``, ``reason`` says why; beside a value it says that the method was
+stopped; else it is empty (NaN).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ SCHEMA = {
     "value": "float64",
     "lower": "float64",
     "seconds": "float64",
+    "reason": "str",
     "lipschitz_lower": "float64",
     "exact": "float64",
     "relaxation_optimum": "float64",
@@ -41,15 +44,15 @@ SCHEMA = {
     "parameters": "float64",
 }
 TIDY_COLUMNS = tuple(SCHEMA)
-REQUIRED = ("test", "case", "treatment", "norm", "bound", "value")
+REQUIRED = ("test", "case", "treatment", "norm", "bound")
 
 
 def tidy(frame: pd.DataFrame, **constants) -> pd.DataFrame:
     """``frame`` with the ``constants`` as further columns, in exactly the tidy schema.
 
-    Columns that are absent become NaN (``seed``: 0). Raises LipboundsError on a column the schema
-    does not have, one given twice, a row without test, case, treatment, norm, bound or value, and
-    a number that is none.
+    Columns that are absent become NaN (``seed``: 0), and so does an empty reason. Raises
+    LipboundsError on a column the schema does not have, one given twice, a row without test, case,
+    treatment, norm or bound, one with neither value nor reason, and a number that is none.
     """
     twice = sorted(set(constants) & set(frame.columns))
     if twice:
@@ -102,13 +105,19 @@ def _conform(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             f"{where} has unknown columns {unknown}; the tidy table has {list(TIDY_COLUMNS)}"
         )
     frame = frame.reindex(columns=TIDY_COLUMNS).fillna({"seed": 0})
+    frame["reason"] = frame["reason"].replace("", np.nan)
+    missing = frame.isna()
     for column in REQUIRED:
-        if frame[column].isna().any():
-            row = int(np.flatnonzero(frame[column].isna())[0])
-            raise LipboundsError(f"{where}: row {row} has no {column!r}")
+        _refuse(missing[column], f"has no {column!r}", where)
+    _refuse(missing["value"] & missing["reason"], "has no 'value', and no 'reason' why", where)
     for column, dtype in SCHEMA.items():
         try:
             frame[column] = frame[column].astype(dtype)
         except (TypeError, ValueError) as error:
             raise LipboundsError(f"{where}: column {column!r} is not {dtype} ({error})") from error
     return frame
+
+
+def _refuse(wrong: pd.Series, what: str, where: str) -> None:
+    if wrong.any():
+        raise LipboundsError(f"{where}: row {int(np.flatnonzero(wrong)[0])} {what}")

@@ -1,14 +1,17 @@
 """The whole workflow on config/quick.yaml: what it makes, and that it is right."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from lipbounds.plotting import FIGURES
 from lipbounds.tidy import TIDY_COLUMNS, read
 
 pytestmark = pytest.mark.pipeline
+ROOT = Path(__file__).parents[2]
 ROUNDING = 1 + 1e-9
 
 
@@ -19,8 +22,8 @@ def table(results) -> pd.DataFrame:
 
 def test_all_tests_are_in_the_one_table(table, results):
     assert list(table.columns) == list(TIDY_COLUMNS)
-    parts = [read(results(f"tables/test{n}.csv")) for n in (1, 2, 3, 4)]
-    assert [set(part["test"]) for part in parts] == [{f"test{n}"} for n in (1, 2, 3, 4)]
+    parts = [read(results(f"tables/test{n}.csv")) for n in (1, 2, 3, 4, 5)]
+    assert [set(part["test"]) for part in parts] == [{f"test{n}"} for n in (1, 2, 3, 4, 5)]
     assert len(table) == sum(map(len, parts))
 
 
@@ -28,11 +31,26 @@ def test_every_bound_norm_and_treatment_is_there(table):
     pairs = {
         (test, treatment): set(zip(rows["bound"], rows["norm"], strict=True))
         for (test, treatment), rows in table.groupby(["test", "treatment"])
+        if test != "test5"
     }
     expected = {(b, p) for b in ("K_star", "K_1", "K_3", "K_4") for p in (1.0, 2.0, math.inf)}
     expected.add(("K_2", 2.0))
     assert all(found == expected for found in pairs.values())
     assert ("test4", "explicit") in pairs and ("test4", "implicit") in pairs
+
+
+def test_every_method_is_compared_or_says_why_not(table):
+    rows = table[table["test"] == "test5"]
+    config = yaml.safe_load((ROOT / "config/quick.yaml").read_text())["comparison"]
+    assert set(rows["bound"]) == {*config["methods"], "D_star", "exact"}
+    assert rows.loc[rows["value"].isna(), "reason"].notna().all()
+    assert set(rows["case"]) >= set(config["networks"])
+    small = rows[rows["case"] == "gaussian_3-4-4-2"]
+    assert small["value"].notna().all() and (small["lipschitz_lower"] > 0).all()
+    optimum = small.dropna(subset="relaxation_optimum")
+    assert len(optimum) == len(small)
+    bounds = optimum[optimum["bound"] != "exact"]
+    assert (bounds["relaxation_optimum"] <= bounds["value"] * ROUNDING).all()
 
 
 def test_known_values_of_the_square(table):
@@ -52,10 +70,11 @@ def test_known_values_of_the_square(table):
         ("exact", "test2"),
         ("relaxation_optimum", "test3"),
         ("lipschitz_lower", "test4"),
+        ("lipschitz_lower", "test5"),
     ],
 )
 def test_no_bound_is_below_what_it_bounds(table, lower, test):
-    rows = table[table["test"] == test].dropna(subset=lower)
+    rows = table[table["test"] == test].dropna(subset=[lower, "value"])
     assert len(rows) and (rows[lower] > 0).all()
     assert (rows[lower] <= rows["value"] * ROUNDING).all()
 
@@ -80,7 +99,8 @@ def test_every_figure_is_drawn(results):
 
 def test_tables_as_the_paper_would_print_them(results):
     for suffix, sign in (("csv", ","), ("md", "| --"), ("tex", "\\toprule"), ("html", "<table")):
-        assert sign in results(f"tables/test4_paper.{suffix}").read_text().replace(":", "")
+        for table in ("test4_paper", "test5_comparison"):
+            assert sign in results(f"tables/{table}.{suffix}").read_text().replace(":", "")
 
 
 def test_profile_is_picked_up_by_itself(quick):

@@ -7,7 +7,8 @@ import pytest
 pytestmark = pytest.mark.pipeline
 
 CORE = "src/lipbounds/bounds/averaged.py"
-TESTS = ["test1", "test2", "test3", "test4"]
+TESTS = ["test1", "test2", "test3", "test4", "test5"]
+COMPARED = 7  # networks of config/quick.yaml
 FIGURES = {f"figures_{test}": 1 for test in TESTS}
 
 
@@ -16,6 +17,7 @@ def after(*tests: str, **jobs: int) -> dict[str, int]:
     jobs |= {f"figures_{test}": 1 for test in tests} | {"collect": len(tests), "collect_all": 1}
     jobs |= {"table_relations": 1} if "test3" in tests else {}
     jobs |= {"table_paper": 1} if "test4" in tests else {}
+    jobs |= {"table_comparison": 1} if "test5" in tests else {}
     return jobs
 
 
@@ -31,7 +33,11 @@ def after(*tests: str, **jobs: int) -> dict[str, int]:
         ("mnist: {seeds: [0, 1]}", after("test4", train_mnist=1, bounds_mnist=1)),
         ("mnist: {jacobians: 11}", after("test4", bounds_mnist=1)),
         ("mnist: {timeout: 11}", {"fetch_mnist": 1}),
-        ("norms: [1, 2]", after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1)),
+        (
+            "norms: [1, 2]",
+            after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1, compare=COMPARED),
+        ),
+        ("comparison: {widths: [2, 3]}", after("test5", compare=1)),
     ],
 )
 def test_changed_value_of_the_configuration(quick, change, jobs):
@@ -41,12 +47,19 @@ def test_changed_value_of_the_configuration(quick, change, jobs):
 @pytest.mark.parametrize(
     "file, jobs",
     [
-        (CORE, after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1)),
+        (
+            CORE,
+            after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1, compare=COMPARED),
+        ),
+        ("src/lipbounds/reference/milp.py", after("test5", compare=COMPARED)),
         ("src/lipbounds/reference/pieces.py", after("test1", "test2", bounds_analytic=3)),
         ("src/lipbounds/cases/random.py", after("test3", bounds_random=2)),
         ("src/lipbounds/cases/mnist.py", after("test4", train_mnist=1, bounds_mnist=1)),
-        ("src/lipbounds/plotting.py", FIGURES),
-        ("src/lipbounds/tables.py", FIGURES | {"table_relations": 1, "table_paper": 1}),
+        ("src/lipbounds/plotting/style.py", FIGURES),
+        (
+            "src/lipbounds/tables.py",
+            FIGURES | {"table_relations": 1, "table_paper": 1, "table_comparison": 1},
+        ),
         ("workflow/scripts/table_paper.py", {"table_paper": 1}),
     ],
 )

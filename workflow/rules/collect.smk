@@ -83,3 +83,29 @@ rule table_paper:
         mem_mb=1000,
     script:
         "../scripts/table_paper.py"
+
+
+rule table_comparison:
+    """Test 5 in one table: a row per network and norm, from lower bound to upper bounds."""
+    input:
+        table=f"{RESULTS}/tables/test5.csv",
+        modules=MODULES["table_comparison"],
+    output:
+        csv=f"{RESULTS}/tables/test5_comparison.csv",
+        md=f"{RESULTS}/tables/test5_comparison.md",
+        tex=f"{RESULTS}/tables/test5_comparison.tex",
+        html=report(
+            f"{RESULTS}/tables/test5_comparison.html",
+            caption="../report/test5_comparison.rst",
+            category=CATEGORIES["test5"],
+            labels={"what": "table: all methods beside the truth"},
+        ),
+    log:
+        f"{RESULTS}/logs/tables/test5_comparison.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/table_comparison.py"

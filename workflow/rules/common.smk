@@ -23,9 +23,15 @@ def contradictions(config):
     random, mnist = config["random"], config["mnist"]
     if min(random["depths"]) * min(random["widths"]) > random["enumerated_neurons"]:
         yield "random.enumerated_neurons: no network of these depths and widths is so small"
-    for architecture in mnist["architectures"]:
+    compared = [name.removeprefix("mnist_") for name in trained_networks(config)]
+    for architecture in [*mnist["architectures"], *compared]:
         if architecture not in mnist["epochs"]:
             yield f"mnist.epochs: says nothing of the architecture {architecture}"
+
+
+def trained_networks(config):
+    """The networks of test 5 that are trained ones."""
+    return [name for name in config["comparison"]["networks"] if name.startswith("mnist_")]
 
 
 if found := list(faults(config)):
@@ -40,10 +46,35 @@ MNIST_FILES = [
 BOUNDS = config["bounds"]
 NORMS = [float(norm) for norm in config["norms"]]
 
-TESTS = ["test1", "test2", "test3", "test4"]
+TESTS = ["test1", "test2", "test3", "test4", "test5"]
 FAMILIES = {
     family: test for test in config["analytic"] for family in config["analytic"][test]["families"]
 }
+COMPARED = {  # test 5: the networks, and the two ladders on which their size grows
+    "networks": {name: {} for name in config["comparison"]["networks"]},
+    "width": {
+        f"gaussian_8-{width}-{width}-4": {"width": width, "depth": 2}
+        for width in config["comparison"]["widths"]
+    },
+    "depth": {
+        f"gaussian_8-{'8-' * depth}4": {"width": 8, "depth": depth}
+        for depth in config["comparison"]["depths"]
+    },
+}
+
+
+def trained(wildcards):
+    """What a trained network of test 5 is made from; nothing for the others."""
+    if wildcards.network not in trained_networks(config):
+        return {}
+    architecture = wildcards.network.removeprefix("mnist_")
+    seed = config["comparison"]["seed"]
+    return {
+        "checkpoint": f"{RESULTS}/mnist/{architecture}/seed{seed}.pt",
+        "mnist": [ancient(file) for file in MNIST_FILES],
+    }
+
+
 PARTS = {  # the tables of single jobs that make up each test's
     **{
         test: expand(
@@ -61,6 +92,11 @@ PARTS = {  # the tables of single jobs that make up each test's
         architecture=config["mnist"]["architectures"],
         seed=config["mnist"]["seeds"],
     ),
+    "test5": [
+        f"{RESULTS}/comparison/{ladder}/{network}.csv"
+        for ladder, networks in COMPARED.items()
+        for network in networks
+    ],
 }
 FIGURES = {  # drawn from each test's table, with a caption in workflow/report
     "test1": {
@@ -78,6 +114,10 @@ FIGURES = {  # drawn from each test's table, with a caption in workflow/report
         "test4_bounds": "bounds of the CNNs",
         "test4_treatments": "explicit against implicit",
     },
+    "test5": {
+        "test5_pareto": "tightness against seconds",
+        "test5_growth": "growth with width and depth",
+    },
 }
 FIGURE_FILES = [
     f"{RESULTS}/figures/{figure}.{suffix}"
@@ -88,10 +128,14 @@ FIGURE_FILES = [
 TEST_TABLES = expand(f"{RESULTS}/tables/{{test}}.csv", test=TESTS)
 RELATIONS = expand(f"{RESULTS}/tables/test3_relations.{{suffix}}", suffix=["csv", "md", "html"])
 PAPER = expand(f"{RESULTS}/tables/test4_paper.{{suffix}}", suffix=["csv", "md", "tex", "html"])
-TABLE_FILES = [*TEST_TABLES, f"{RESULTS}/tables/all.csv", *RELATIONS, *PAPER]
+COMPARISON = expand(
+    f"{RESULTS}/tables/test5_comparison.{{suffix}}", suffix=["csv", "md", "tex", "html"]
+)
+TABLE_FILES = [*TEST_TABLES, f"{RESULTS}/tables/all.csv", *RELATIONS, *PAPER, *COMPARISON]
 CATEGORIES = {
     "test1": "1 Analytical networks, simplest form",
     "test2": "2 Analytical networks, second form",
     "test3": "3 Random networks",
     "test4": "4 MNIST",
+    "test5": "5 Comparison",
 }

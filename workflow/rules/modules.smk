@@ -26,14 +26,40 @@ METHODS = package(
     "bounds/averaged",
     "bounds/best",
     "bounds/combettes_pesquet",
+    "bounds/eclipse",
     "bounds/equivalence",
+    "bounds/geolip",
+    "bounds/krivine",
     "bounds/liplt",
+    "bounds/lipopt",
+    "bounds/lipsdp",
     "bounds/maximum",
     "bounds/monotone",
     "bounds/path_norm",
     "bounds/product",
     "bounds/seqlip",
+    "quadratic",
     "results",
+    "solvers",
+)
+TRUTH = package(
+    "reference/__init__",
+    "reference/ascent",
+    "reference/exact",
+    "reference/faces",
+    "reference/lower",
+    "reference/milp",
+    "reference/phases",
+    "reference/pieces",
+    "reference/relaxation",
+    "reference/sampling",
+    "reference/sign_ascent",
+    "reference/sign_chain",
+    "reference/sign_tree",
+    "reference/tail_averaged",
+    "reference/tail_quadratic",
+    "reference/witness",
+    "truth",
 )
 CNNS = package("cases/__init__", "cases/mnist", "errors", "files", "mnist_files", "torchvision_cpu")
 
@@ -54,9 +80,25 @@ MODULES = {  # sorted, each once
         + TIDY
         + CNNS
         + package("reference/__init__", "reference/sampling"),
+        "compare": NETWORKS
+        + METHODS
+        + TIDY
+        + CNNS
+        + TRUTH
+        + package("cases/analytic", "cases/comparison", "cases/random", "comparison"),
         "collect": TIDY,
         "table_relations": TIDY + package("tables"),
         "table_paper": TIDY + package("tables"),
-        "figures": TIDY + package("plotting", "tables"),
+        "table_comparison": TIDY + package("tables"),
+        "figures": TIDY
+        + package(
+            "plotting/__init__",
+            "plotting/analytic",
+            "plotting/comparison",
+            "plotting/mnist",
+            "plotting/random",
+            "plotting/style",
+            "tables",
+        ),
     }.items()
 }

@@ -1,0 +1,176 @@
+"""Test 3: distributions of the bounds of random networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..tables import with_ratio
+from .style import (
+    MARKS,
+    NORMS,
+    SYMBOLS,
+    by_bound,
+    figure_from,
+    finish,
+    legend_handles,
+    number,
+    panels,
+    places,
+    require,
+)
+
+RANDOM_AXES = {"depth": "hidden stages", "width": "width", "cell": "hidden stages × width"}
+
+
+@figure_from("distribution", "depth", "width", "sample")
+def test3_depth(rows: pd.DataFrame) -> Figure:
+    """Random networks: distribution of each bound over K_4 against depth, at two widths."""
+    return _ratio_distributions(rows, along="depth", fixed="width")
+
+
+@figure_from("distribution", "depth", "width", "sample")
+def test3_width(rows: pd.DataFrame) -> Figure:
+    """Random networks: distribution of each bound over K_4 against width, at two depths."""
+    return _ratio_distributions(rows, along="width", fixed="depth")
+
+
+@figure_from("distribution", "depth", "width", "sample")
+def test3_spread(rows: pd.DataFrame) -> Figure:
+    """Random networks: standard deviation of each bound's logarithm against depth, at two widths.
+
+    ln K does not depend on the units of the weights. The bars are one standard error either way,
+    s/sqrt(2(n - 1)), as for a normal ln K.
+    """
+    cells = rows.assign(log=np.log(rows["value"]))
+    cells = cells.groupby(["distribution", "norm", "depth", "width", "bound"])["log"]
+    cells = cells.agg(["std", "size"]).dropna().reset_index()
+    require(len(cells) > 0, "test3_spread: no cell has two samples, so there is no spread")
+    cells["error"] = cells["std"] / np.sqrt(2 * (cells["size"] - 1))
+
+    def draw(ax: Axes, panel: pd.DataFrame, ticks: list) -> None:
+        for bound, line in by_bound(panel):
+            at = places(line["depth"], ticks)
+            ax.errorbar(at, line["std"], line["error"], **MARKS[bound], mfc="none", elinewidth=0.9)
+
+    figure = _random_panels(cells, "depth", "width", r"std of $\ln K$", draw)
+    spread = cells.pivot(
+        index=["distribution", "norm", "depth", "width"], columns="bound", values="std"
+    )
+    words = [
+        f"{number((spread['K_4'] / spread[bound]).median())} of {SYMBOLS[bound]}"
+        for bound, _ in by_bound(cells)
+        if "K_4" in spread and bound != "K_4"
+    ]
+    figure.suptitle(
+        r"Random networks: spread over the samples, the standard deviation of $\ln K$"
+        + f"\nthat of $K_4$ is, in the median cell, {', '.join(words)}" * bool(words)
+    )
+    return figure
+
+
+@figure_from("distribution", "depth", "width", "relaxation_optimum")
+def test3_relaxation(rows: pd.DataFrame) -> Figure:
+    """Random networks small enough to enumerate: distribution of each bound over D*."""
+    rows = rows.dropna(subset="relaxation_optimum")
+    require(len(rows) > 0, "test3_relaxation: no row has a relaxation_optimum")
+    rows = rows.assign(
+        ratio=rows["value"] / rows["relaxation_optimum"],
+        cell=list(zip(rows["depth"].astype(int), rows["width"].astype(int), strict=True)),
+    )
+    figure = _random_panels(rows, "cell", None, "bound / $D^*$", _boxes("cell"))
+    words = [
+        f"{number(rows.loc[rows['bound'] == bound, 'ratio'].max())} for {SYMBOLS[bound]}"
+        for bound, _ in by_bound(rows)
+    ]
+    figure.suptitle(
+        "Random networks, every vertex of the relaxation enumerated:\n"
+        f"bound over optimum $D^*$ is at most {', '.join(words)}"
+    )
+    return figure
+
+
+def _ratio_distributions(rows: pd.DataFrame, along: str, fixed: str) -> Figure:
+    rows = with_ratio(rows)
+    rows = rows[rows["bound"] != "K_4"]
+    require(len(rows) > 0, f"test3_{along}: no bound but K_4, nothing to compare it with")
+    # Not one scale for all norms: in l2 the ratios fall by decades and would flatten the rest.
+    figure = _random_panels(rows, along, fixed, "bound / $K_4$", _boxes(along), sharey="none")
+    norm = rows["norm"].max()
+    last = rows[rows["norm"] == norm]
+    last = last[(last["depth"] == last["depth"].max()) & (last["width"] == last["width"].max())]
+    words = [f"{number(c['ratio'].median())} for {SYMBOLS[b]}" for b, c in by_bound(last)]
+    title = (
+        f"Random networks, {last['depth'].max():g} hidden stages of width {last['width'].max():g}, "
+        f"{NORMS[norm]}: median bound over $K_4$ is {', '.join(words)}"
+    )
+    worst = rows[(rows["norm"] == 2) & (rows["bound"] == "K_star")]
+    if (worst["ratio"] < 1).any():
+        share = f"{100 * (worst['ratio'] < 1).mean():.0f} %"
+        title += f"\nbut in {NORMS[2]} $K_4$ exceeds $K_*$ for {share} of all networks"
+    figure.suptitle(title)
+    return figure
+
+
+def _random_panels(
+    rows: pd.DataFrame,
+    along: str,
+    fixed: str | None,
+    quantity: str,
+    draw: Callable[[Axes, pd.DataFrame, list], None],
+    sharey: str = "row",
+) -> Figure:
+    """Rows of panels: distribution and two values of ``fixed``; columns: norms."""
+    norms = sorted(rows["norm"].unique())
+    ticks = sorted(rows[along].unique())
+    values = sorted(rows[fixed].unique()) if fixed else [None]
+    shown = sorted({values[(len(values) - 1) // 2], values[-1]}) if fixed else values
+    rows = rows[rows[fixed].isin(shown)] if fixed else rows
+    lines = [(name, value) for name in sorted(rows["distribution"].unique()) for value in shown]
+    figure, axes = panels(len(lines), len(norms), sharey=sharey)
+    for line, (name, value) in zip(axes, lines, strict=True):
+        cell = rows[rows["distribution"] == name]
+        cell = cell[cell[fixed] == value] if fixed else cell
+        for ax, norm in zip(line, norms, strict=True):
+            draw(ax, cell[cell["norm"] == norm], ticks)
+            ax.set_xticks(range(len(ticks)), [_tick_label(tick) for tick in ticks])
+            ax.grid(False, axis="x")
+        line[0].set_ylabel(f"{name}{f', {fixed} {value:g}' if fixed else ''}\n{quantity}")
+    for ax, norm in zip(axes[0], norms, strict=True):
+        ax.set_title(NORMS[norm])
+    for ax in axes[-1]:
+        ax.set_xlabel(RANDOM_AXES[along])
+    finish(figure, axes, legend_handles(rows))
+    return figure
+
+
+def _boxes(along: str) -> Callable[[Axes, pd.DataFrame, list], None]:
+    """Draws per bound: whiskers from 5 to 95 %, box over the quartiles, marker at the median.
+
+    A dotted line joins the medians of a bound and of its own lower end, where it has one.
+    """
+
+    def draw(ax: Axes, rows: pd.DataFrame, ticks: list) -> None:
+        ax.axhline(1, color="black", linewidth=1)
+        groups = by_bound(rows)
+        step = 0.8 / len(groups)
+        for place, (bound, group) in enumerate(groups):
+            mark = MARKS[bound]
+            at = group.groupby(along)["ratio"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).unstack()
+            x = places(at.index, ticks) + (place - (len(groups) - 1) / 2) * step
+            ax.vlines(x, at[0.05], at[0.95], color=mark["color"], linewidth=1)
+            heights = at[0.75] - at[0.25]
+            ax.bar(x, heights, 0.8 * step, at[0.25], color=mark["color"], alpha=0.45)
+            ax.plot(x, at[0.5], **mark, markersize=3, linewidth=0.5)
+            lower = (group["ratio"] * group["lower"] / group["value"]).groupby(group[along])
+            ax.vlines(x, lower.median(), at[0.5], color=mark["color"], linestyle="dotted")
+
+    return draw
+
+
+def _tick_label(tick) -> str:
+    return "×".join(map(str, tick)) if isinstance(tick, tuple) else f"{tick:g}"

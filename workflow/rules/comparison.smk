@@ -1,0 +1,26 @@
+rule compare:
+    """Test 5: every method, and the truth as far as it can be had, on one network."""
+    input:
+        unpack(trained),
+        modules=MODULES["compare"],
+    output:
+        table=f"{RESULTS}/comparison/{{ladder}}/{{network}}.csv",
+    log:
+        f"{RESULTS}/logs/comparison/{{ladder}}/{{network}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/comparison/{{ladder}}/{{network}}.tsv"
+    priority: 20  # some take minutes: start early
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        size=lambda wildcards: COMPARED[wildcards.ladder][wildcards.network],
+        seed=config["comparison"]["seed"],
+        images=config["comparison"]["images"],
+        methods=config["comparison"]["methods"],
+        norms=NORMS,
+        seconds=config["comparison"]["seconds"],
+    script:
+        "../scripts/compare.py"
