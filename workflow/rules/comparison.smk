@@ -21,6 +21,8 @@ rule compare:
         images=config["comparison"]["images"],
         methods=config["comparison"]["methods"],
         norms=NORMS,
-        seconds=config["comparison"]["seconds"],
+        seconds=lambda wildcards: config["comparison"][
+            "seconds" if wildcards.ladder == "networks" else "ladder_seconds"
+        ],
     script:
         "../scripts/compare.py"

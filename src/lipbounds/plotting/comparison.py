@@ -143,22 +143,19 @@ def _points(ax: Axes, panel: pd.DataFrame, top: float) -> None:
 
 
 def _large_markers(ax: Axes, medians: pd.DataFrame, networks: int) -> None:
-    """Filled over all networks, hollow over those done; how many, where they are not all."""
-    marked = 0
-    for bound, median in medians.sort_values("seconds_done").iterrows():
+    """Filled over all networks, hollow over those done; in the corner how many, if not all."""
+    for bound, median in medians.iterrows():
         over_all = math.isfinite(median["ratio"])
         suffix = "" if over_all else "_done"
         at = median[f"seconds{suffix}"], median[f"ratio{suffix}"]
         color = KIND_MARKS[bound]["color"]
         face = {"mfc": color, "mec": "white"} if over_all else {"mfc": "white", "mec": color}
         ax.plot(*at, **KIND_MARKS[bound], **face, markersize=10, zorder=3)
-        if median["done"] < networks:
-            # Above and below in turn, as neighbours stand close together.
-            offset = (0, 7) if marked % 2 == 0 else (0, -15)
-            look = {"color": color, "fontsize": 8, "ha": "center", "zorder": 4}
-            count = f"{median['done']:.0f}/{networks}"
-            ax.annotate(count, at, offset, textcoords="offset points", **look)
-            marked += 1
+    partly = medians[medians["done"] < networks]
+    lines = [f"{SYMBOLS[bound]} {done:.0f}" for bound, done in partly["done"].items()]
+    if lines:
+        text = "\n".join([f"a value on, of {networks}:", *lines])
+        ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=8)
 
 
 def _front(ax: Axes, medians: pd.DataFrame) -> None:
