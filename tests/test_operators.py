@@ -21,7 +21,6 @@ from lipbounds.operators import (
     compose,
     dense,
     materialize,
-    selection,
 )
 
 torch.manual_seed(0)
@@ -113,7 +112,6 @@ def plain():
     values = np.array([1.5, -2.0, 0.0, 3.0])
     sparse = np.zeros((3, 4))
     sparse[row, column] = values
-    index = np.array([2, 0, 2])
     d = rng.standard_normal(4)
     to = torch.from_numpy
     s = Sparse(to(row), to(column), to(values), (3, 4))
@@ -123,7 +121,6 @@ def plain():
         "diagonal": (Diagonal(to(d)), np.diag(d)),
         "identity": (Identity(3), np.eye(3)),
         "sparse": (s, sparse),
-        "selection": (selection(to(index), 4), np.eye(4)[index]),
         "product": (Composition([Dense(to(a)), Dense(to(b))]), a @ b),
         "sparse product": (
             Composition([s, Diagonal(to(d)), Dense(to(b))]), sparse @ np.diag(d) @ b,

@@ -11,7 +11,7 @@ from strategies import IMAGE, between_sample, pooled_networks, quick, slope_netw
 
 import lipbounds as lb
 from lipbounds import operators, rows, segments
-from lipbounds.operators import Identity, dense
+from lipbounds.operators import Identity
 from lipbounds.rows import DenseRows, SparseRows
 
 
@@ -36,10 +36,6 @@ def check_all_segments(sample):
             scale = 1e-300 + abs(expected).max()
             bound = math.prod(abs(w).sum() + 1 for w in sample.weights)
             np.testing.assert_allclose(array, expected, rtol=0, atol=1e-15 * bound + 1e-13 * scale)
-            operator = segments.segment(sample.network, k, j)
-            np.testing.assert_allclose(
-                dense(operator), expected, rtol=0, atol=1e-15 * bound + 1e-13 * scale
-            )
 
 
 @quick
@@ -62,8 +58,6 @@ def test_pools_cut_segments(sample):
     for k in range(1, network.depth + 2):
         last = max(cut for cut in cuts if cut < k)
         assert sorted(pulled(network, k)) == list(range(last, k))
-        for j in range(last):
-            assert segments.segment(network, k, j) is None
 
 
 @pytest.mark.parametrize("entries", [1, 200])

@@ -367,13 +367,6 @@ def _convolution_matrix(operator: Convolution) -> Sparse:
     return Sparse(rows[inside], columns[inside], values[inside], operator.shape)
 
 
-def selection(index: Tensor, size: int) -> Sparse:
-    """The map (P z)_j = z_{index_j} from R^size."""
-    rows = torch.arange(len(index), device=index.device)
-    values = torch.ones(len(index), dtype=torch.float64, device=index.device)
-    return Sparse(rows, index, values, (len(index), size))
-
-
 def average_pooling(windows: Tensor, inside: Tensor, divisor: Tensor, size: int) -> Sparse:
     """The average over windows: windows (m, w) of flat input indices, `inside` masks padding,
     `divisor` (m,) what each window's sum is divided by."""

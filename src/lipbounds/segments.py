@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .network import Network
-from .operators import Identity, Operator, blocks, compose
+from .operators import Identity, Operator, blocks
 from .rows import DenseRows, SparseRows, start
 
 
@@ -47,17 +47,6 @@ def pulled_back(
         if j == 0 or network.stages[j - 1].center is None:
             return
         block = block.pull(network.stages[j - 1].center)
-
-
-def segment(network: Network, k: int, j: int) -> Operator | None:
-    """A_{k<-j} as an operator; None where a stage between cuts it (C = 0)."""
-    operator = compose(radius(network, k), network.affines[k - 1].operator)
-    for i in range(k - 1, j, -1):
-        center = network.stages[i - 1].center
-        if center is None:
-            return None
-        operator = compose(operator, compose(center, network.affines[i - 1].operator))
-    return operator
 
 
 def zeros(network: Network, *shape: int) -> Tensor:
