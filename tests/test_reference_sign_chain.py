@@ -128,3 +128,15 @@ def test_ascent_finds_the_optimum_of_small_chains(norm, seed):
         optimum = float(norms_at(chain, all_signs(chain)).max())
         assert float(values.max()) == pytest.approx(optimum, rel=1e-12)
         assert float(values[0]) == pytest.approx(optimum, rel=1e-9)
+
+
+def test_ascent_stops_when_the_time_is_up():
+    chain = sign_chains(gaussian((5, 9, 9, 4), 3), 2.0)[0]
+    calls = iter([False, True])
+    random, swept, whole = (
+        ascended_signs(chain, 8, expired=expired)
+        for expired in (lambda: True, lambda: next(calls), lambda: False)
+    )
+    assert [t.shape for t in random] == [(8, n) for n in chain.signs]
+    best = [norms_at(chain, signs).max() for signs in (random, swept, whole)]
+    assert best[0] < best[1] <= best[2] * (1 + 1e-12)

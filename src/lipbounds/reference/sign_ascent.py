@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,11 +12,17 @@ from .sign_chain import SignChain
 SWEEPS = 10  # down and up the chain; few starts still improve after that
 
 
-def ascended_signs(chain: SignChain, starts: int, seed: int = 0) -> list[Tensor]:
+def ascended_signs(
+    chain: SignChain,
+    starts: int,
+    seed: int = 0,
+    expired: Callable[[], bool] = lambda: False,
+) -> list[Tensor]:
     """The signs found from `starts` random ones, per group (starts, N), best start first.
 
     With unit vectors u and v at the two ends, each group in turn gets the signs that maximise
-    |u^T J v| while all else is fixed; then u and v turn to J v and J^T u, normalised.
+    |u^T J v| while all else is fixed; then u and v turn to J v and J^T u, normalised. `expired`
+    ends it after a sweep.
     """
     generator = torch.Generator().manual_seed(seed)
     signs = [2.0 * torch.randint(0, 2, (starts, n), generator=generator) - 1 for n in chain.signs]
@@ -22,6 +30,8 @@ def ascended_signs(chain: SignChain, starts: int, seed: int = 0) -> list[Tensor]
     v = torch.randn(starts, chain.start, generator=generator, dtype=torch.float64)
     v = _unit(v)
     for _ in range(SWEEPS):
+        if expired():
+            break
         u = _unit(forward(chain, signs, v)[-1])
         v = _unit(_sweep_down(chain, signs, u, v))
         u = _unit(_sweep_up(chain, signs, u, v))

@@ -17,7 +17,8 @@ from .sign_chain import Group, SignChain
 from .tail_averaged import averaged_tail
 from .tail_quadratic import quadratic_tail
 
-STARTS = 512  # of the coordinate ascent
+STARTS, FEWEST_STARTS = 512, 16  # of the coordinate ascent
+START_WORK = 2**30  # multiplications of one pass of all starts: a second
 CLOSING = 1 - 1e-6  # the root bound, as optimised, that surely closes a tree once certified
 FEW_SIGNS = 12  # up to here the quadratic bound costs more than it spares
 
@@ -75,7 +76,9 @@ class SignTree:
     """
 
     def __init__(self, chain: SignChain, best: float, expired: Callable[[], bool]):
-        signs = [t[0] for t in ascended_signs(chain, STARTS)]
+        entries = sum(g.center.numel() + g.spread.numel() + g.radius.numel() for g in chain.groups)
+        starts = min(STARTS, max(FEWEST_STARTS, START_WORK // entries))
+        signs = [t[0] for t in ascended_signs(chain, starts, expired=expired)]
         self.chain, signs = _ordered(chain, signs)
         self.found = float(_spectral_norms(_jacobian(self.chain, signs)))
         self.averaged, self.quadratic = averaged_tail(self.chain), None
