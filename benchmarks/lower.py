@@ -3,7 +3,6 @@
 Against the best of 10,000 Jacobians at random points, which is what they replace.
 """
 
-import itertools
 import math
 import time
 
@@ -12,22 +11,12 @@ import torch
 import lipbounds as lb
 from lipbounds.cases.analytic import sawtooth, square
 from lipbounds.cases.mnist import ARCHITECTURES
+from lipbounds.cases.random import gaussian
 from lipbounds.reference.lower import secant_lower_bound
 from lipbounds.reference.sampling import jacobian_norms
 
 NORMS = (1, 2, math.inf)
 SIZES = ((6, 16, 16, 3), (20, 40, 20), (2, 10, 10, 10, 10, 1), (10, 32, 32, 32, 5))
-
-
-def gaussian(sizes: tuple[int, ...], seed: int) -> lb.Network:
-    """Weights N(0, 1 / fan-in), biases N(0, 1 / 4)."""
-    generator = torch.Generator().manual_seed(seed)
-    weights, biases = [], []
-    for n, m in itertools.pairwise(sizes):
-        weights.append(torch.randn(m, n, generator=generator, dtype=torch.float64) / math.sqrt(n))
-    for m in sizes[1:]:
-        biases.append(torch.randn(m, generator=generator, dtype=torch.float64) / 2)
-    return lb.from_weights(weights, biases)
 
 
 def measure(name: str, network: lb.Network, drawn: int) -> None:
