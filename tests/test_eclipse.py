@@ -66,7 +66,6 @@ def test_fast_with_between_stages(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_orderings(seed):
-    pytest.importorskip("cvxpy")
     rng = np.random.default_rng(seed)
     if seed % 3 == 2:
         sample = between_sample(pooled_sample(rng, ["slope", "pool"]))
@@ -100,7 +99,6 @@ def published(weights):
 @pytest.mark.parametrize("sizes", [(4, 8, 1), (6, 8, 8, 3), (8, 6, 6, 6, 2)])
 def test_is_the_published_algorithm(sizes):
     """Where W has fewer columns than rows the optimal multipliers need not be unique."""
-    pytest.importorskip("cvxpy")
     weights = gaussian(sizes)
     value = float(eclipse(lb.from_weights(weights), 2))
     assert value == pytest.approx(published(weights), rel=2e-3)
@@ -108,7 +106,6 @@ def test_is_the_published_algorithm(sizes):
 
 
 def test_known_values():
-    pytest.importorskip("cvxpy")
     assert eclipse(analytic.sawtooth(1), 2) == pytest.approx(2, rel=1e-4)
     weights = gaussian([3, 4, 2])
     exact = np.linalg.norm(weights[1] @ weights[0], 2)
@@ -121,7 +118,6 @@ def test_known_values():
 
 
 def test_no_time_or_a_failing_solver_leave_the_closed_form(monkeypatch):
-    pytest.importorskip("cvxpy")
     network = lb.from_weights(gaussian([6, 8, 8, 3]))
     fast = eclipse_fast(network, 2)
     assert eclipse(network, 2) < 0.95 * fast

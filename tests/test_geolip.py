@@ -3,6 +3,7 @@
 import importlib
 import math
 
+import cvxpy
 import numpy as np
 import oracles
 import pytest
@@ -14,7 +15,6 @@ from lipbounds.bounds.geolip import geolip
 from lipbounds.cases import analytic
 from lipbounds.errors import UnsupportedError
 
-cvxpy = pytest.importorskip("cvxpy")
 module = importlib.import_module("lipbounds.bounds.geolip")  # the package names its function
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import sys
 
 import numpy as np
 import oracles
@@ -16,7 +17,6 @@ from lipbounds.bounds.lipsdp import lipsdp_layer, lipsdp_neuron
 from lipbounds.cases import analytic
 from lipbounds.errors import LipboundsError, UnsupportedError
 
-pytest.importorskip("cvxpy")
 module = importlib.import_module("lipbounds.bounds.lipsdp")
 
 
@@ -153,3 +153,10 @@ def test_refusals(monkeypatch):
     monkeypatch.setattr("importlib.import_module", without)
     with pytest.raises(LipboundsError, match=r"pip install 'lipbounds\[solvers\]'"):
         lipsdp_neuron(network, 2)
+
+
+@pytest.mark.parametrize("name, norm", [("lipsdp_neuron", 2), ("eclipse", 2), ("geolip", 1)])
+def test_without_cvxpy_the_error_says_what_to_install(monkeypatch, name, norm):
+    monkeypatch.setitem(sys.modules, "cvxpy", None)
+    with pytest.raises(LipboundsError, match=r"needs cvxpy: pip install 'lipbounds\[solvers\]'"):
+        lb.bound(lb.from_weights([np.eye(2), np.ones((2, 2))]), name, norm)
