@@ -16,6 +16,9 @@ from lipbounds.bounds.eclipse import eclipse, eclipse_fast
 from lipbounds.bounds.product import product
 from lipbounds.cases import analytic
 from lipbounds.errors import LipboundsError, UnsupportedError
+from lipbounds.network import Affine, Network
+from lipbounds.operators import Dense
+from lipbounds.stages import PoolStage, SlopeStage
 
 module = importlib.import_module("lipbounds.bounds.eclipse")  # the package names its function
 
@@ -148,3 +151,25 @@ def test_refusals():
         pooled = pooled_sample(np.random.default_rng(0), ["pool"]).network
         with pytest.raises(UnsupportedError, match='treatment="explicit"'):
             method(pooled, 2)
+
+
+def test_maxima_of_integers_on_the_edge_of_the_cone():
+    """R H R^T has the eigenvalue h / 2 exactly here; tau in single precision is not above it."""
+    windows = torch.tensor([[2, 3], [0, 1]])
+    first = Affine(Dense(torch.tensor([[2.0], [-2], [-1], [1]]).double()), torch.zeros(4).double())
+    last = Affine(Dense(torch.tensor([[1.0, -1]]).double()), torch.zeros(1).double())
+    network = lb.explicit(Network((first, last), (PoolStage(windows, 4),)))
+    stage, h = network.stages[0], 10 * torch.eye(4, dtype=torch.float64)
+    assert module._closed_form(stage, h).dtype == torch.float64
+    optimum = lb.relaxation_optimum(network, 2).value
+    for name in ("eclipse_fast", "eclipse"):
+        assert optimum <= lb.bound(network, name, 2).value <= lb.bound(network, "K_star", 2).value
+
+
+def test_multipliers_on_the_edge_are_moved_inside():
+    stage = SlopeStage.uniform("relu", 2)
+    h, edge = torch.ones(2, 2, dtype=torch.float64), torch.full((2,), 0.5, dtype=torch.float64)
+    tau, sigma = module._inside_the_cone(stage, h, edge)
+    assert bool((tau == 1.0).all()) and bool((torch.linalg.eigvalsh(sigma) > 0).all())
+    with pytest.raises(LipboundsError, match="not finite"):
+        module._inside_the_cone(stage, torch.full((2, 2), math.inf).double(), edge)

@@ -84,12 +84,21 @@ def _propagated(network: Network, choose: Callable[[int, Tensor], Tensor]) -> Mu
     weights = []
     for k, (affine, stage) in enumerate(zip(network.affines, network.stages, strict=False)):
         h = _sandwich(affine.operator, sigma)
-        tau = choose(k, h)
+        tau, sigma = _inside_the_cone(stage, h, choose(k, h))
         weights.append(1.0 / tau)
-        sigma = _ellipsoid(stage, h, tau)
     ones = torch.ones(network.input_size, dtype=torch.float64, device=network.device)
     nu = _greatest(_sandwich(network.affines[-1].operator, sigma))
     return Multipliers(ones, weights, nu.expand(network.output_size))
+
+
+def _inside_the_cone(stage: Stage, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """tau and its Sigma; tau enlarged where rounding has put it on the edge of the cone."""
+    for _ in range(64):
+        sigma = _ellipsoid(stage, h, tau)
+        if sigma is not None:
+            return tau, sigma
+        tau = 2 * tau
+    raise LipboundsError("eclipse: a product of layers is not finite; rescale the weights")
 
 
 def _ellipsoid(stage: Stage, h: Tensor, tau: Tensor) -> Tensor | None:
@@ -108,7 +117,8 @@ def _closed_form(stage: Stage, h: Tensor) -> Tensor:
     norm = torch.where(norm > 0, norm, 1.0)
     if isinstance(stage, BetweenStage):
         distinct = stage.first != stage.second
-        return norm * torch.where(distinct, stage.norm(2) ** 2 / 2, STIFF)
+        tau = torch.full_like(norm, stage.norm(2) ** 2 / 2).expand(distinct.shape)
+        return norm * torch.where(distinct, tau, STIFF)  # two numbers would make float32
     center, radius = stage.center.diagonal.abs(), stage.radius.diagonal
     # STIFF^2: a neuron of slope 0 needs no tau, but a finite multiplier.
     floor = STIFF * torch.maximum(center.square(), torch.full_like(center, STIFF))
