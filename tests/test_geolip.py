@@ -14,6 +14,9 @@ import lipbounds as lb
 from lipbounds.bounds.geolip import geolip
 from lipbounds.cases import analytic
 from lipbounds.errors import UnsupportedError
+from lipbounds.network import Affine, Network
+from lipbounds.operators import Dense
+from lipbounds.stages import PoolStage
 
 module = importlib.import_module("lipbounds.bounds.geolip")  # the package names its function
 
@@ -130,3 +133,13 @@ def test_refusals():
     pooled = pooled_sample(np.random.default_rng(0), ["pool"]).network
     with pytest.raises(UnsupportedError, match='treatment="explicit"'):
         geolip(pooled, math.inf)
+
+
+@pytest.mark.parametrize("norm", [1, math.inf])
+def test_a_network_whose_paths_cancel(norm):
+    """max(x, x) - max(x, x): no path is zero, but all cancel, and K_4 is what rounding left."""
+    equal = PoolStage(torch.tensor([[0, 1], [1, 0]]), 2)
+    first = Affine(Dense(torch.full((2, 1), -2.0).double()), torch.zeros(2).double())
+    last = Affine(Dense(torch.tensor([[-1.0, 1.0]]).double()), torch.zeros(1).double())
+    network = lb.explicit(Network((first, last), (equal,)))
+    assert 0 <= lb.bound(network, "geolip", norm).value < 1e-9

@@ -13,7 +13,10 @@ from ..norms import checked_norm
 from ..quadratic import Form, certified, single
 from ..rewrite import input_column, output_row
 from ..solvers import solve
+from .absolute import absolute_map
 from .averaged import averaged_adjoint, averaged_map
+
+ROUNDING = 1e-9  # K_4 over K_3, far above the error of K_4
 
 
 def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
@@ -57,8 +60,10 @@ def _columns(network: Network) -> Tensor:
 
 
 def _piece(network: Network, cheap: Tensor, seconds: float) -> Tensor:
-    """GeoLIP of a network with one output or one input, or its K_4 `cheap` if time runs out."""
-    if seconds <= 0:
+    """GeoLIP of a network with one output or one input, or its K_4 `cheap` if time runs out, or if
+    all but rounding cancels and no program is left."""
+    ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+    if seconds <= 0 or cheap <= ROUNDING * absolute_map(network, ones).sum():
         return cheap
     form = Form(network, ball=False)
     solution = solve(form, "geolip", seconds)
