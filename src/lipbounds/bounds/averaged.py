@@ -6,12 +6,14 @@ over the subsets of cuts of |segment| ... |segment| v. At an implicit pool r = m
 on the pool's input. F_4(v) >= |J| v for every linearisation J of the network.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from ..errors import LipboundsError
 from ..network import Network
-from ..rounding import gamma, outward
+from ..rounding import finite, gamma, outward
 from ..segments import pulled_back, radius, row_blocks, zeros
 from .monotone import norm_from_map
 
@@ -23,6 +25,18 @@ def averaged(network: Network, norm: float) -> Tensor:
     Returns an upper bound of Lip_p for p in {1, 2, inf}, shape `network.batch_shape`.
     """
     return norm_from_map(network, norm, averaged_map, averaged_adjoint)
+
+
+def averaged_sums(network: Network, norm: float) -> Tensor:
+    """K_4 of each output alone (p = inf), F_4(1), or of each input alone (p = 1), the transposed
+    map at 1; (..., n_out) or (..., n_0), for networks without implicit pools. The greatest is K_4.
+
+    Raises LipboundsError where it overflows.
+    """
+    size = network.input_size if norm == math.inf else network.output_size
+    one_map = averaged_map if norm == math.inf else averaged_adjoint
+    ones = torch.ones(1, size, dtype=torch.float64, device=network.device)
+    return finite(one_map(network, ones).squeeze(-2), "K_4")
 
 
 def averaged_map(network: Network, v: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ def eclipse(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
     def ahead(k: int, h: Tensor) -> Tensor:
         return _looking_ahead(network, k, h, deadline - time.monotonic())
 
-    value = certified(form, form.from_network(_propagated(network, ahead)))
-    return torch.minimum(value, eclipse_fast(network, norm))
+    both = _propagated(network, ahead), closed_form(network)
+    return torch.minimum(*(certified(form, form.from_network(one)) for one in both))
 
 
 def closed_form(network: Network) -> Multipliers:

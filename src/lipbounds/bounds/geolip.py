@@ -14,7 +14,7 @@ from ..quadratic import Form, certified, single
 from ..rewrite import input_column, output_row
 from ..solvers import solve
 from .absolute import absolute_map
-from .averaged import averaged_adjoint, averaged_map
+from .averaged import averaged_sums
 
 ROUNDING = 1e-9  # K_4 over K_3, far above the error of K_4
 
@@ -35,9 +35,8 @@ def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
     if norm == 2:
         raise UnsupportedError("geolip is defined for norms 1 and inf only; take lipsdp_neuron")
     single(network, "geolip")
-    by_rows = norm == math.inf
-    piece = output_row if by_rows else input_column
-    cheap = _rows(network) if by_rows else _columns(network)
+    piece = output_row if norm == math.inf else input_column
+    cheap = averaged_sums(network, norm)
     greatest = torch.zeros((), dtype=torch.float64, device=network.device)
     for i in cheap.argsort(descending=True).tolist():
         if cheap[i] <= greatest:
@@ -45,18 +44,6 @@ def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
         value = _piece(piece(network, i), cheap[i], deadline - time.monotonic())
         greatest = torch.maximum(greatest, value)
     return greatest
-
-
-def _rows(network: Network) -> Tensor:
-    """K_4 of each output."""
-    ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
-    return averaged_map(network, ones)[0]
-
-
-def _columns(network: Network) -> Tensor:
-    """K_4 of each input."""
-    ones = torch.ones(1, network.output_size, dtype=torch.float64, device=network.device)
-    return averaged_adjoint(network, ones)[0]
 
 
 def _piece(network: Network, cheap: Tensor, seconds: float) -> Tensor:

@@ -22,7 +22,7 @@ from ..network import Network
 from ..operators import Operator, dense
 from ..rounding import finite, gamma
 from ..stages import SlopeStage
-from .averaged import averaged_adjoint, averaged_map
+from .averaged import averaged_sums
 from .krivine import LARGEST_COLUMNS, Clusters, box_maximum, clique_columns, cliques, paths
 
 CLIQUE_COLUMNS = 50_000  # seconds; paths take a fifth of that, and can be a fifth above
@@ -47,7 +47,7 @@ def lipopt(
     """
     chain = _chain(network, norm)
     greatest, deadline = 0.0, time.monotonic() + seconds
-    averages = _averages(network, norm)
+    averages = averaged_sums(network, norm).cpu()
     for row in averages.argsort(descending=True).tolist():
         value = float(averages[row])
         if value <= greatest:
@@ -94,15 +94,6 @@ def _chain(network: Network, norm: float) -> _Chain:
 
 def _matrix(operator: Operator) -> np.ndarray:
     return dense(operator).cpu().numpy()
-
-
-def _averages(network: Network, norm: float) -> torch.Tensor:
-    """K_4 of each row or column."""
-    one_map, size = averaged_map, network.input_size
-    if norm == 1:
-        one_map, size = averaged_adjoint, network.output_size
-    ones = torch.ones(1, size, dtype=torch.float64, device=network.device)
-    return finite(one_map(network, ones)[0], "K_4").cpu()
 
 
 def _row_bound(chain: _Chain, row: int, degree: int | None, seconds: float) -> float:

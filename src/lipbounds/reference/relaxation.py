@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import torch
 
-from ..bounds.averaged import averaged, averaged_adjoint, averaged_map
+from ..bounds.averaged import averaged, averaged_sums
 from ..bounds.combettes_pesquet import combettes_pesquet
 from ..network import Network
 from ..norms import checked_norm
@@ -49,9 +48,7 @@ def _first_bounds(network: Network, norm: float) -> list[float]:
     if norm == 2:
         least = torch.minimum(averaged(network, norm), combettes_pesquet(network, norm))
         return [float(finite(least, "K_4"))]
-    size = network.input_size if norm == math.inf else network.output_size
-    one_map = averaged_map if norm == math.inf else averaged_adjoint
-    return finite(one_map(network, torch.ones(1, size).double()).flatten(), "K_4").tolist()
+    return averaged_sums(network, norm).tolist()
 
 
 class _Search:
