@@ -34,6 +34,21 @@ def explicit(network: Network) -> Network:
     return Network(tuple(affines), tuple(stages), network.input_shape)
 
 
+def merged(network: Network) -> Network:
+    """The same function, each stage of one linearisation only (identities) composed away."""
+    affines, stages = [network.affines[0]], []
+    for stage, affine in zip(network.stages, network.affines[1:], strict=True):
+        if isinstance(stage, PoolStage) or bool(stage.radius.absolute().apply(_ones(stage)).any()):
+            stages.append(stage)
+            affines.append(affine)
+            continue
+        last = affines[-1]
+        through = compose(affine.operator, stage.center)
+        offset = affine.offset + affine.operator.apply(stage.evaluate(last.offset))
+        affines[-1] = Affine(compose(through, last.operator), offset)
+    return Network(tuple(affines), tuple(stages), network.input_shape)
+
+
 def output_row(network: Network, i: int) -> Network:
     """x -> f_i(x)."""
     last = network.affines[-1]
@@ -73,6 +88,10 @@ def carried(network: Network) -> Network:
         stages.append(SlopeStage(parts, 2 * size, network.device))
         affines.append(Affine(compose(affine.operator, after), affine.offset))
     return Network(tuple(affines), tuple(stages), network.input_shape)
+
+
+def _ones(stage: SlopeStage | BetweenStage) -> torch.Tensor:
+    return torch.ones(stage.shape[1], dtype=torch.float64, device=stage.radius.device)
 
 
 def _with_matrices(affine: Affine) -> Affine:

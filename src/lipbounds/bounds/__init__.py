@@ -28,6 +28,7 @@ from .averaged import averaged, sensitivity
 from .best import Least, best
 from .combettes_pesquet import combettes_pesquet
 from .eclipse import eclipse, eclipse_fast
+from .ellipsoidal import ellipsoidal
 from .equivalence import norm_equivalence
 from .geolip import geolip
 from .liplt import liplt
@@ -65,6 +66,7 @@ BOUNDS: dict[str, Method] = {
     "K_2": Method(seqlip, (2.0,)),
     "K_3": Method(absolute),
     "K_4": Method(averaged),
+    "K_5": Method(ellipsoidal),
     "path_norm": Method(path_norm),
     "liplt": Method(liplt, (2.0,)),
     "lipsdp_neuron": Method(lipsdp_neuron, (2.0,)),

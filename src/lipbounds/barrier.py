@@ -1,0 +1,240 @@
+"""Newton's method on the barrier function of K_5's programs, batched over the programs.
+
+    phi_t(theta) = t cost . theta - log det Q(theta)
+
+is convex, Q > 0 implies theta > 0, and its minimiser is within N / t of the least cost . theta.
+Where each multiplier has the term (l^T v)(h^T v) in Q, and Z = Q^{-1}, the Hessian is
+
+    ((l_i^T Z l_j)(h_i^T Z h_j) + (l_i^T Z h_j)(h_i^T Z l_j)) / 2 :
+
+one inverse and elementwise products. Two variables are minimised over exactly at each evaluation,
+which halves the steps: the last block's multiplier, and the scale a in (mu, lambda, nu) ->
+(a mu, a lambda, nu / a). Proofs are in docs/k5.md, section 7.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .forms import Forms
+from .tridiagonal import factorise, inverse
+
+SCHEDULE = 5.0  # growth of t; measured against 10, 20 and 100 on four networks (docs/k5.md)
+CENTRED = 2.0  # squared Newton decrement below which t grows
+FIRST_GAP, INSIDE = 1.0, 0.97  # relative gap at the start; share of the way to theta = 0
+SHORTEST_STEP = 2.0**-14
+PATIENCE = 30
+STEPS = 150  # at most; 30 to 70 are usual
+NEAR = 1e-4  # relative
+SHARP = 1e-9  # relative: what the last block's multiplier exceeds its least value by at the end
+ARMIJO = 0.4
+RIDGE = 1e-13  # of the Hessian's diagonal
+
+
+@dataclass(frozen=True)
+class Point:
+    """Multipliers theta (b, N), settled for t (b,); phi, and the bound sqrt(mu nu) they give with
+    the last block's least multiplier; positive: whether they are feasible at all."""
+
+    theta: Tensor
+    t: Tensor
+    phi: Tensor
+    value: Tensor
+    positive: Tensor
+
+    def where(self, chosen: Tensor, other: "Point") -> "Point":
+        """This point where `chosen` (b,), else the other."""
+        pairs = [(getattr(self, f), getattr(other, f)) for f in self.__dataclass_fields__]
+        return Point(*(torch.where(_like(chosen, a), a, b) for a, b in pairs))
+
+    def __getitem__(self, chosen: Tensor) -> "Point":
+        return Point(*(getattr(self, f)[chosen] for f in self.__dataclass_fields__))
+
+
+def _like(mask: Tensor, tensor: Tensor) -> Tensor:
+    return mask.reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+class Barrier:
+    """phi_t of a batch of forms, and one Newton step."""
+
+    def __init__(self, forms: Forms):
+        self.forms, self.cost = forms, forms.cost
+        self.end = forms.end  # the block settled exactly
+        self.width = self.end.stop - self.end.start
+        self.power = forms.side - 2 * forms.sizes[-1]
+
+    def first(self, theta: Tensor) -> Point:
+        """The start, t such that the gap is FIRST_GAP of its value."""
+        ones = torch.ones(len(theta), dtype=theta.dtype, device=theta.device)
+        value = self.evaluate(theta, ones).value
+        return self.evaluate(theta, self.forms.side / (2 * FIRST_GAP * value))
+
+    def evaluate(self, theta: Tensor, t: Tensor) -> Point:
+        """phi_t, least over nu and the scale."""
+        diagonal, below = self.forms.blocks(theta)
+        factors = factorise(diagonal[:-1], below[:-1])
+        positive = factors.positive
+        through = torch.linalg.solve_triangular(factors.cholesky[-1], below[-1].mT, upper=False)
+        own = diagonal[-1] - torch.diag_embed(theta[:, self.end])  # of other multipliers
+        schur = torch.nan_to_num(through.mT @ through - own, posinf=0.0, neginf=0.0)
+        spectrum = schur[..., 0] if self.width == 1 else torch.linalg.eigvalsh(schur)
+        rest = theta.clone()
+        rest[:, self.end] = 0.0
+        weight = rest @ self.cost
+        settle = _input_settled if self.forms.backward else _outputs_settled
+        a, last, extra = settle(weight, spectrum, self.power, t)
+        settled = self.forms.scaled(theta, a)
+        settled[:, self.end] = last.unsqueeze(-1)
+        phi = t * (settled @ self.cost) - self.power * a.log() - extra
+        phi = phi - factors.log_determinant
+        value = (weight * spectrum[..., -1]).sqrt()
+        return Point(settled, t, phi, value, positive & torch.isfinite(phi))
+
+    def positive(self, theta: Tensor) -> Tensor:
+        """Whether Q(theta) > 0, which implies theta > 0, (b,)."""
+        return factorise(*self.forms.blocks(theta)).positive
+
+    def newton(self, point: Point) -> tuple[Tensor, Tensor, Tensor]:
+        """The Newton step relative to theta (b, N), its squared decrement (b,), and a lower
+        estimate of the optimum (b,): exact arithmetic would prove it (docs/k5.md, proposition 17).
+        NaN where rounding leaves no step.
+        """
+        theta, forms = point.theta, self.forms
+        factors = factorise(*forms.blocks(theta))
+        ll, lh, hh = forms.gram(forms.natural(inverse(factors)))
+        moments = theta * lh.diagonal(dim1=-2, dim2=-1)
+        slope = forms.free * (point.t.unsqueeze(-1) * self.cost * theta - moments)
+        weight = forms.free * theta
+        hessian = ll.mul_(hh).addcmul_(lh, lh.mT).mul_(0.5)
+        hessian.mul_(weight.unsqueeze(-1)).mul_(weight.unsqueeze(-2))
+        hessian.diagonal(dim1=-2, dim2=-1).add_(~forms.free)
+        slope, hessian = forms.tie(slope), forms.tie(forms.tie(hessian).mT)
+        hessian.diagonal(dim1=-2, dim2=-1).mul_(1 + RIDGE)
+        factor, info = torch.linalg.cholesky_ex(hessian)
+        step = torch.cholesky_solve(-slope.unsqueeze(-1), factor).squeeze(-1)
+        decrement = -(slope * step).sum(-1)
+        usable = factors.positive & (info == 0) & torch.isfinite(decrement)
+        step = forms.untie(torch.where(usable.unsqueeze(-1), step, 0.0))
+        gap = (forms.side - (step * moments).sum(-1)) / point.t
+        lower = torch.where(decrement <= 1, (theta @ self.cost - gap) / 2, 0.0)
+        lower = torch.where(usable, lower, torch.nan)
+        return step, torch.where(usable, decrement, 0.0), lower
+
+    def advance(self, point: Point) -> tuple[Point, Tensor, Tensor]:
+        """One step with a line search, t raised where it is CENTRED; the lower estimate; and where
+        rounding lets nothing move any more (b,)."""
+        step, decrement, lower = self.newton(point)
+        ahead = torch.ones_like(decrement)
+        best, moved = point, torch.zeros_like(point.positive)
+        while not bool(moved.all()) and bool((ahead > SHORTEST_STEP).any()):
+            along = ahead.unsqueeze(-1) * step
+            tried = self.evaluate(point.theta * (1 + along), point.t)
+            enough = point.phi - ARMIJO * ahead * decrement + 1e-10 * point.phi.abs()
+            good = tried.positive & (tried.phi <= enough) & ~moved
+            if bool(good.any()):  # not so near the cone's edge that later steps are short
+                good &= self.positive(point.theta * (1 + along / INSIDE))
+            best, moved = tried.where(good, best), moved | good
+            ahead = torch.where(moved, ahead, ahead / 2)
+        centred = (decrement < CENTRED) | ~moved
+        if bool(centred.any()):
+            t = torch.maximum(SCHEDULE * best.t, self.forms.side / (2 * FIRST_GAP * best.value))
+            later = self.evaluate(best.theta, torch.where(centred, t, best.t))
+            best = later.where(centred & later.positive, best)
+        return best, lower.nan_to_num(0.0), ~moved | lower.isnan()
+
+
+# Multipliers (a mu, a lambda, nu / a) are those of a congruent form, whose log det differs by
+# `power` log a. Both functions return a, the last block's multiplier, and log det of what is left
+# of that block but for the power of a.
+
+
+def _outputs_settled(
+    weight: Tensor, spectrum: Tensor, power: int, t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """a and nu = gamma / a that minimise t (a weight + gamma / a) - power log a
+    - sum log (gamma - g), g the spectrum (b, d): in closed form for d = 1, else by turns."""
+    top = spectrum[..., -1]
+    if spectrum.shape[-1] == 1:
+        a = _scale(weight, top, power + 1, t)
+        return a, top / a + 1 / t, (a / t).log()
+    gamma = top
+    for _ in range(8):
+        a = _scale(weight, gamma, power, t)
+        gamma = _secular(spectrum, t / a)
+    return a, gamma / a, (gamma.unsqueeze(-1) - spectrum).log().sum(-1)
+
+
+def _input_settled(
+    weight: Tensor, spectrum: Tensor, power: int, t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """a and mu = a gamma that minimise t (a gamma + weight / a) - power log a - log (gamma - g), g
+    the one number of the spectrum."""
+    top = spectrum[..., -1]
+    a = _scale(top, weight, power - 1, t)
+    return a, a * top + 1 / t, -(a * t).log()
+
+
+def _scale(direct: Tensor, inverse: Tensor, power: int, t: Tensor) -> Tensor:
+    """a that minimises t (a direct + inverse / a) - power log a."""
+    root = (power**2 + 4 * t * t * direct * inverse).sqrt()
+    return (power + root) / (2 * t * direct)
+
+
+def _secular(spectrum: Tensor, target: Tensor) -> Tensor:
+    """gamma > max g with sum 1 / (gamma - g) = target, by Newton's method on a convex function,
+    monotone from the left."""
+    gamma = spectrum[..., -1] + 1 / target
+    for _ in range(8):
+        inverse_distance = 1 / (gamma.unsqueeze(-1) - spectrum)
+        slope = inverse_distance.square().sum(-1)
+        gamma = gamma + (inverse_distance.sum(-1) - target).clamp(min=0) / slope
+    return gamma
+
+
+def minimised(
+    forms: Forms,
+    theta: Tensor,
+    tolerance: float,
+    finished: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Feasible multipliers (b, N) of the least value met, from a strictly feasible start (b, N);
+    and those of the last point near the central path at least NEAR from the optimum, which are well
+    inside the cone.
+
+    A program ends where its value is within a share `tolerance` of the optimum, or where rounding
+    lets nothing move, or PATIENCE steps neither lower its value by that share nor raise t. After
+    each step finished(indices, values, lower) says (b',) which of the programs still running need
+    no more; lower estimates their optima, and is no proof.
+    """
+    result, indices = theta.clone(), torch.arange(len(theta), device=theta.device)
+    barrier = Barrier(forms)
+    point = barrier.first(theta)
+    least, lower = point.value, torch.zeros_like(point.value)
+    idle = torch.zeros_like(lower)
+    result[:] = point.theta
+    inside = result.clone()
+    for _ in range(STEPS):
+        if not len(indices):
+            break
+        before = point
+        point, estimate, stuck = barrier.advance(before)
+        lower = torch.maximum(lower, estimate)
+        better = point.value < least
+        idle = torch.where(point.value < (1 - tolerance) * least, 0.0, idle + 1)
+        idle = torch.where(point.t > before.t, 0.0, idle)
+        least = torch.where(better, point.value, least)
+        deep = (point.t > before.t) & (forms.side > 2 * NEAR * before.t * least)
+        inside[indices[deep]] = point.theta[deep]
+        result[indices[better]] = point.theta[better]
+        solved = least - lower <= tolerance * least
+        kept = ~(stuck | solved | (idle > PATIENCE) | finished(indices, least, lower))
+        if not bool(kept.all()):
+            indices, least, lower = (x[kept] for x in (indices, least, lower))
+            idle, point = idle[kept], point[kept]
+            barrier = Barrier(barrier.forms.select(kept))
+    barrier = Barrier(forms)
+    value = barrier.first(result).value
+    return barrier.evaluate(result, 1 / (SHARP * value)).theta, inside

@@ -1,0 +1,268 @@
+"""K_5: agreement with conic solvers, soundness of every iterate, derivatives, proofs, edge cases."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import SLOPES, between_sample, pooled_networks, quick, slope_networks, slope_sample
+
+import lipbounds as lb
+from lipbounds.barrier import Barrier, minimised
+from lipbounds.bounds.ellipsoidal import _forms, _theta, ellipsoidal
+from lipbounds.cases.analytic import sawtooth
+from lipbounds.cases.comparison import build
+from lipbounds.cases.random import gaussian
+from lipbounds.feasibility import certified, feasible
+from lipbounds.layered import layered_start
+from lipbounds.mixed_forms import MixedForms
+from lipbounds.rewrite import merged
+
+NORMS = (1.0, 2.0, math.inf)
+few = settings(quick, max_examples=10)
+
+
+def program(network, norm, piece=0):
+    """The form of one piece and a start."""
+    network = merged(network)
+    forms = _forms(network, norm, torch.tensor([0]), torch.tensor([piece]))
+    return forms, _theta(layered_start(network, 0.25), forms, torch.tensor([0]))
+
+
+def whole(forms, theta):
+    """Q(theta) of one program as a matrix, in order of elimination."""
+    diagonal, below = forms.blocks(theta)
+    rows = [
+        torch.cat([torch.zeros(len(b[0]), w) if j != k else b[0] for j, w in enumerate(widths)], 1)
+        for k, b in enumerate(diagonal)
+        for widths in [[len(d[0]) for d in diagonal]]
+    ]
+    matrix = torch.cat(rows).to(torch.float64)
+    ends = list(itertools.accumulate((len(d[0]) for d in diagonal), initial=0))
+    for k, b in enumerate(below):
+        matrix[ends[k + 1] : ends[k + 2], ends[k] : ends[k + 1]] = b[0]
+        matrix[ends[k] : ends[k + 1], ends[k + 1] : ends[k + 2]] = b[0].mT
+    return matrix
+
+
+@few
+@given(slope_networks(), st.sampled_from(NORMS))
+def test_agrees_with_a_conic_solver(sample, norm):
+    """LipSDP-Neuron in l2, GeoLIP in l1 and l-infinity, by Clarabel, for mixed slopes."""
+    other = lb.bound(sample.network, "lipsdp_neuron" if norm == 2 else "geolip", norm).value
+    assert ellipsoidal(sample.network, norm) == pytest.approx(other, rel=1e-4)
+
+
+@few
+@given(pooled_networks(), st.sampled_from(NORMS))
+def test_agrees_with_a_conic_solver_on_maxima(sample, norm):
+    network = between_sample(sample).network
+    other = lb.bound(network, "lipsdp_neuron" if norm == 2 else "geolip", norm).value
+    value = float(ellipsoidal(network, norm))
+    # Badly scaled maxima are hard for the solver: there ours may be less.
+    assert value <= other * (1 + 1e-4)
+    optimum = oracles.norms_of(oracles.vertex_jacobians(sample.weights, sample.stages), norm).max()
+    assert value >= optimum * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["sawtooth_level6", "square_level3", "square_level6"])
+def test_is_exact_on_the_analytic_networks(name, norm):
+    network = sawtooth(6) if name == "sawtooth_level6" else build(name, 0)
+    level = int(name[-1])
+    exact = 2.0**level if name.startswith("saw") else 2 - 2.0**-level
+    assert exact * (1 - 1e-12) <= float(ellipsoidal(network, norm)) <= exact * (1 + 1e-6)
+
+
+@few
+@given(slope_networks(depths=(1, 3)), st.sampled_from(NORMS))
+def test_every_iterate_is_above_every_vertex(sample, norm):
+    """Certified at each step, row by row and column by column."""
+    jacobians = oracles.vertex_jacobians(sample.weights, sample.stages)
+    pieces = {1: sample.network.input_size, 2: 1}.get(norm, sample.network.output_size)
+    for piece in range(pieces):
+        parts = jacobians
+        if norm != 2:
+            parts = jacobians[:, [piece]] if norm == math.inf else jacobians[:, :, [piece]]
+        optimum = oracles.norms_of(parts, norm).max()
+        forms, theta = program(sample.network, norm, piece)
+        barrier = Barrier(forms)
+        point = barrier.first(theta)
+        for _ in range(12):
+            value = certified(forms, point.theta, (theta,))
+            assert value >= optimum * (1 - 1e-12)
+            if not float(point.value) > 0:
+                break
+            point, _, stuck = barrier.advance(point)
+            if stuck:
+                break
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("names", [["relu", "tanh"], ["hardswish", "abs"], ["leaky", "steep"]])
+@pytest.mark.parametrize("linear", [False, True])
+def test_newton_step_is_that_of_automatic_differentiation(names, norm, linear):
+    rng = np.random.default_rng(3)
+    stages = [names * 2, [*names, "identity", names[0]] if linear else names * 2]
+    sample = slope_sample(rng, [3, 4, 4, 2], stages)
+    forms, theta = program(sample.network, norm)
+    assert isinstance(forms, MixedForms) == linear
+    barrier = Barrier(forms)
+    point = barrier.first(theta)
+
+    def phi(relative):
+        moved = point.theta * (1 + forms.untie(relative))
+        return point.t[0] * (moved[0] @ forms.cost) - torch.logdet(whole(forms, moved))
+
+    zero = torch.zeros(1, forms.tie(forms.cost).shape[-1], dtype=torch.float64)
+    slope = torch.autograd.functional.jacobian(phi, zero)[0]
+    hessian = torch.autograd.functional.hessian(phi, zero)[0, :, 0, :]
+    step, decrement, lower = barrier.newton(point)
+    expected = torch.linalg.solve(hessian, -slope)
+    assert torch.allclose(step[0], forms.untie(expected), rtol=1e-6, atol=1e-9)
+    assert float(decrement) == pytest.approx(float(-slope @ expected), rel=1e-6)
+    assert float(lower) <= float(ellipsoidal(sample.network, norm))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_settling_minimises_over_the_scale_and_the_last_multiplier(norm):
+    forms, theta = program(gaussian([3, 5, 4, 2], 0), norm)
+    barrier = Barrier(forms)
+    point = barrier.first(theta)
+
+    def phi(a, last):
+        moved = forms.scaled(point.theta, torch.tensor([a], dtype=torch.float64))
+        moved[:, forms.end] = point.theta[:, forms.end] * last
+        return float(point.t[0] * (moved[0] @ forms.cost) - torch.logdet(whole(forms, moved)))
+
+    assert phi(1.0, 1.0) == pytest.approx(float(point.phi), rel=1e-9)
+    for a, last in ((1.01, 1.0), (0.99, 1.0), (1.0, 1.001), (1.01, 1.01), (0.99, 0.995)):
+        value = phi(a, last)
+        assert math.isnan(value) or value > phi(1.0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_proofs_hold_in_rational_arithmetic(seed):
+    """On badly scaled networks, near the edge of the cone: what is called feasible is."""
+    rng = np.random.default_rng(seed)
+    names = [list(rng.choice(sorted(SLOPES), 3)) for _ in range(2)]
+    sample = slope_sample(rng, [2, 3, 3, 2], names)
+    norm = NORMS[seed % 3]
+    forms, theta = program(sample.network, norm)
+    found, inside = minimised(forms, theta, 1e-9, lambda i, v, b: torch.zeros_like(v).bool())
+    points = [found, inside, theta, found * (1 - 1e-3), found * (1 + 1e-12)]
+    for point in points:
+        claim = bool(feasible(forms, point))
+        if claim:
+            assert positive_semidefinite(exact_matrix(forms, point))
+    assert bool(feasible(forms, theta))
+
+
+def exact_matrix(forms, theta):
+    """Q(theta) in fractions, from the float maps of the form (exact but for `terms`)."""
+    parts = [[Fraction(float(v)) for v in row] for row in whole(forms, theta)]
+    return parts
+
+
+def positive_semidefinite(matrix):
+    """Symmetric elimination in exact arithmetic."""
+    rows = [list(row) for row in matrix]
+    for k in range(len(rows)):
+        pivot = rows[k][k]
+        if pivot < 0 or (pivot == 0 and any(rows[k][j] != 0 for j in range(k, len(rows)))):
+            return False
+        for i in range(k + 1, len(rows)):
+            if pivot:
+                factor = rows[i][k] / pivot
+                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[k], strict=True)]
+    return True
+
+
+def test_a_proof_fails_outside_the_cone():
+    forms, theta = program(gaussian([3, 5, 4, 2], 0), math.inf)
+    outside = theta.clone()
+    outside[:, -1] *= 1e-6
+    assert bool(feasible(forms, theta)) and not bool(feasible(forms, outside))
+    assert float(certified(forms, outside, (theta,))) < math.inf
+    assert float(certified(forms, outside, (outside,))) == math.inf
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [[[0.0, 0.0], [1.0, 2.0]], [[1.0, 1.0]]],  # a zero row: a neuron that never moves
+        [[[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]], [[1.0, -1.0, 1.0]]],  # duplicated rows
+        [[[1.0, 0.0], [2.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]],  # a dead input and output
+        [[[3.0]], [[-2.0]], [[0.5]]],  # width 1
+        [[[1.0, 1.0]], [[1.0], [0.0]], [[1.0, 1.0]]],
+        [[[0.0, 0.0]], [[1.0]]],  # nothing moves
+        [[[1e-30, 2e-30]], [[1e30]]],
+        [[[2.0, 1.0]]],  # no stage at all
+    ],
+)
+@pytest.mark.parametrize("activation", ["relu", "abs", "identity"])
+def test_degenerate_networks(weights, norm, activation):
+    network = lb.from_weights(weights, activation=activation)
+    slopes = [oracles.Slope(*(np.full(len(w), SLOPES[activation][e]) for e in (0, 1)))
+              for w in weights[:-1]]  # fmt: skip
+    jacobians = oracles.vertex_jacobians([np.array(w) for w in weights], slopes)
+    optimum = oracles.norms_of(jacobians, norm).max()
+    value = float(ellipsoidal(network, norm))
+    assert optimum * (1 - 1e-12) <= value
+    assert value <= float(lb.bound(network, "K_4" if norm != 2 else "K_1", norm).value) * (1 + 1e-6)
+    if len(weights) <= 1 or activation == "identity":
+        assert value == pytest.approx(optimum, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_positive_rescaling_of_neurons_changes_nothing(norm):
+    rng = np.random.default_rng(0)
+    w = [rng.standard_normal(s) for s in ((4, 3), (4, 4), (2, 4))]
+    d, e = 10.0 ** rng.integers(-4, 5, 4), 10.0 ** rng.integers(-4, 5, 4)
+    scaled = [d[:, None] * w[0], e[:, None] * w[1] / d, w[2] / e]
+    values = [float(ellipsoidal(lb.from_weights(x), norm)) for x in (w, scaled)]
+    assert values[1] == pytest.approx(values[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_ensemble_has_the_values_of_its_networks(norm):
+    rng = np.random.default_rng(1)
+    w = [rng.standard_normal((5, *s)) for s in ((4, 3), (4, 4), (2, 4))]
+    together = ellipsoidal(lb.from_weights(w), norm)
+    assert together.shape == (5,)
+    single = [float(ellipsoidal(lb.from_weights([x[i] for x in w]), norm)) for i in range(5)]
+    assert together.tolist() == pytest.approx(single, rel=1e-5)
+
+
+def test_no_time_leaves_the_cheap_bound_and_progress_is_told():
+    network = gaussian([6, 12, 12, 3], 0)
+    for norm, cheap in ((1.0, "K_4"), (2.0, "K_star"), (math.inf, "K_4")):
+        told = []
+        none = float(ellipsoidal(network, norm, seconds=0.0))
+        assert none == float(lb.bound(network, cheap, norm).value)
+
+        def tell(seconds, bound, told=told):
+            told.append((seconds, float(bound)))
+
+        value = float(ellipsoidal(network, norm, progress=tell))
+        assert value < none and told and told[-1][1] == value
+        assert all(a >= b for (_, a), (_, b) in itertools.pairwise(told))
+
+
+def test_pools_kept_whole_are_taken_as_trees_with_K_4_known():
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+    module_ = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(8, 2)).double()
+    network = lb.from_torch(module_, (1, 6, 6))
+    for norm in NORMS:
+        both = {t: lb.bound(network, "K_5", norm, t).value for t in ("explicit", "implicit")}
+        assert both["implicit"] <= both["explicit"] * (1 + 1e-6)
+        for treatment, value in both.items():
+            least = lb.bound(network, "K_4" if norm != 2 else "K_1", norm, treatment).value
+            assert lb.lower_bound(network, norm, seconds=0.5).value <= value <= least * (1 + 1e-6)
