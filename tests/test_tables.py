@@ -59,6 +59,18 @@ def test_relations_in_l2_knows_that_k4_may_exceed_k_star():
     assert table.loc["K_3", "theorem_holds"] == 1
 
 
+def test_relations_of_a_bound_that_only_some_samples_have():
+    rows = random_rows({"K_5": [0.5, 1.0], "K_4": [1, 2, 100], "K_1": [9, 9, 99]}, optimum=0.25)
+    table = tables.relations(rows).set_index("bound")
+    k5 = table.loc["K_5"]
+    assert (k5["samples"], table.loc["K_4", "samples"]) == (2, 3)
+    assert k5["ratio_mean"] == k5["ratio_median"] == pytest.approx(0.5)
+    assert k5["log_std_K_4"] == pytest.approx(math.log(2) / math.sqrt(2))  # of the same two
+    assert k5["theorem"] == "K_5 <= K_4" and k5["theorem_holds"] == 1
+    assert k5["K_4_smaller"] == 0 and k5["over_optimum_min"] == 2
+    assert table.loc["K_1", "theorem_holds"] == pytest.approx(2 / 3)  # of all three
+
+
 def test_relations_takes_rounding_for_equality():
     rows = random_rows({"K_4": [1 + 1e-13], "K_1": [1.0], "K_star": [1.0]})
     assert (tables.relations(rows)["theorem_holds"] == 1).all()
@@ -94,7 +106,9 @@ def mnist_rows(values, norm=math.inf, treatment="explicit", architecture="pool",
 
 
 def test_paper_by_hand():
-    several = mnist_rows({"K_4": [10, 12], "K_star": [1e6, 3e6], "K_3": [0.5, 0.52]})
+    several = {"K_4": [10, 12], "K_star": [1e6, 3e6], "K_3": [0.5, 0.52], "K_5": [4, 6]}
+    several = mnist_rows(several)
+    several.loc[several.index[-1], "reason"] = "stopped after 1 s"
     single = mnist_rows({"K_4": [1234.56], "K_2": [1.0]}, norm=2.0, architecture="dense")
     table = tables.paper(tidy.concat([several, single]))
     first, second = table.to_dict("records")
@@ -104,6 +118,7 @@ def test_paper_by_hand():
         "norm": "∞",
         "treatment": "explicit",
         "lower": "2.000 ± 0.000",
+        "K_5": "5.0 ± 1.4†",
         "K_4": "11.0 ± 1.4",
         "K_3": "0.510 ± 0.014",
         "K_2": "–",
@@ -180,8 +195,8 @@ def test_comparison_takes_the_smaller_of_two_treatments_or_the_one_there_is():
 
 
 def test_comparison_refuses_a_bound_without_a_column():
-    with pytest.raises(LipboundsError, match="K_5"):
-        tables.comparison(compared_rows({"K_5": 1}))
+    with pytest.raises(LipboundsError, match="K_9"):
+        tables.comparison(compared_rows({"K_9": 1}))
 
 
 def test_notes_number_the_reasons_once():
@@ -219,6 +234,11 @@ def test_to_latex():
         "\\bottomrule\n"
         "\\end{tabular}\n"
     )
+
+
+def test_a_power_of_ten_that_was_stopped_in_latex():
+    table = pd.DataFrame({"K_5": ["(2.0 ± 1.4)e6†"]})
+    assert r"(2.0 $\pm$ 1.4)$\times10^{6}$$\dagger$ \\" in tables.to_latex(table)
 
 
 def test_missing_entries_print_as_nothing():

@@ -27,6 +27,7 @@ THEOREMS_L1_LINF = {
     "K_1": ["K_4 <= K_1", "K_1 <= K_star"],
     "K_3": ["K_4 <= K_3", "K_3 <= K_star"],
     "K_4": ["K_4 <= K_1", "K_4 <= K_3"],
+    "K_5": ["K_5 <= K_4"],
 }
 THEOREMS_L2 = {
     "K_star": ["K_1 <= K_star"],
@@ -34,11 +35,19 @@ THEOREMS_L2 = {
     "K_2": ["K_2 <= K_star"],
     "K_3": ["K_4 <= K_3"],
     "K_4": ["K_4 <= K_3"],
+    "K_5": ["K_5 <= K_4", "K_5 <= K_1"],
 }
 THEOREMS = {1.0: THEOREMS_L1_LINF, 2.0: THEOREMS_L2, math.inf: THEOREMS_L1_LINF}
 
 NORM_NAMES = {1.0: "1", 2.0: "2", math.inf: "∞"}
-PAPER_COLUMNS = {"K_4": "K_4", "K_3": "K_3", "K_2": "K_2", "K_1": "K_1", "K_star": "K_*"}
+PAPER_COLUMNS = {
+    "K_5": "K_5",
+    "K_4": "K_4",
+    "K_3": "K_3",
+    "K_2": "K_2",
+    "K_1": "K_1",
+    "K_star": "K_*",
+}
 TRUTH = {"exact": "exact", "D_star": "D*"}  # columns of their own, left of the bounds
 COMPARED = {
     "K_star": "K_*",
@@ -46,6 +55,7 @@ COMPARED = {
     "K_2": "K_2",
     "K_3": "K_3",
     "K_4": "K_4",
+    "K_5": "K_5",
     "path_norm": "path norm",
     "liplt": "LipLT",
     "norm_equivalence": "norm equivalence",
@@ -84,10 +94,11 @@ def with_ratio(test3: pd.DataFrame) -> pd.DataFrame:
 def relations(test3: pd.DataFrame) -> pd.DataFrame:
     """How the bounds of test 3 relate, one row per (distribution, norm, depth, width, bound).
 
-    ``samples``; the ratio bound/K_4: ``ratio_mean`` (geometric) and its quantiles; ``log_std`` and
-    ``log_std_K_4``: standard deviation over samples of ln(bound) and ln(K_4); ``K_4_smaller``: the
-    share of samples with K_4 <= bound; ``theorem``: the orderings with this bound that are proved,
-    and ``theorem_holds``: the share of samples where they hold (it must be 1);
+    ``samples`` with this bound, over which all that follows goes; the ratio bound/K_4:
+    ``ratio_mean`` (geometric) and its quantiles; ``log_std`` and ``log_std_K_4``: standard
+    deviation over samples of ln(bound) and ln(K_4); ``K_4_smaller``: the share of samples with
+    K_4 <= bound; ``theorem``: the orderings with this bound that are proved, and
+    ``theorem_holds``: the share of samples where they hold (it must be 1);
     ``over_optimum_mean``, ``over_optimum_min``: bound/D* where D* was enumerated (the minimum must
     be >= 1); ``growth_per_stage``: the factor by which the geometric mean of bound/K_4 grows with
     each further hidden stage, from a least-squares line through its logarithm against depth.
@@ -161,23 +172,27 @@ def paper(test4: pd.DataFrame) -> pd.DataFrame:
     """Test 4 as the paper would print it: a row per architecture, norm and treatment.
 
     The entries are text, "mean ± standard deviation" over the seeds (the mean alone for one seed,
-    "–" where a bound is not defined), from the Jacobians' lower bound up to K_*; accuracy in
-    per cent.
+    "–" where a bound is not defined, "†" behind the values of a method that was stopped for one
+    seed or more), from the Jacobians' lower bound over K_5 up to K_*; accuracy in per cent.
     """
     columns = ["architecture", "norm", "treatment", "seed", "bound", "value", "lipschitz_lower"]
-    rows = _rows_with(test4, [*columns, "accuracy"])
+    rows = _rows_with(test4, [*columns, "reason", "accuracy"])
     rows = rows.assign(architecture=pd.Categorical(rows["architecture"], _in_order(rows)))
     lines = []
     for key, line in rows.groupby(["architecture", "norm", "treatment"], observed=True):
         networks = line.drop_duplicates("seed")
-        values = {name: line.loc[line["bound"] == name, "value"] for name in PAPER_COLUMNS}
+        of_bounds = {name: line[line["bound"] == name] for name in PAPER_COLUMNS}
         lines.append(
             {
                 "architecture": key[0],
                 "norm": NORM_NAMES[key[1]],
                 "treatment": key[2],
                 "lower": _plus_minus(networks["lipschitz_lower"]),
-                **{PAPER_COLUMNS[name]: _plus_minus(of) for name, of in values.items()},
+                **{
+                    PAPER_COLUMNS[name]: _plus_minus(of["value"])
+                    + STOPPED * bool(of["reason"].notna().any())
+                    for name, of in of_bounds.items()
+                },
                 "accuracy [%]": _plus_minus(100 * networks["accuracy"], last=-2),
             }
         )
@@ -379,7 +394,8 @@ def _latex(text: str) -> str:
     text = re.sub(r"([&%$#_{}])", r"\\\1", text)
     for sign, command in LATEX.items():
         text = text.replace(sign, command)
-    text = re.sub(r"(?<=[\d)])e\+?(-?)0*(\d+)(?=$|\*\*|[],])", r"$\\times10^{\1\2}$", text)
+    power = r"(?<=[\d)])e\+?(-?)0*(\d+)(?=$|\*\*|[],]|\$\\dagger)"
+    text = re.sub(power, r"$\\times10^{\1\2}$", text)
     return _bold(text, r"\\textbf{\1}")
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from lipbounds.bounds import PAPER
+from lipbounds.bounds import BOUNDS, PAPER
 from lipbounds.cases.analytic import CASES
 from lipbounds.cases.mnist import ARCHITECTURES
 from lipbounds.cases.random import DISTRIBUTIONS
@@ -20,9 +20,10 @@ pytestmark = pytest.mark.pipeline
         ("random: {sample: 3}", "random: .*sample"),
         ("random: {samples: many}", "random.samples: .*many"),
         ("norms: []", "norms: "),
-        ("bounds: [K_4, K_5]", "bounds.1: .*K_5"),
+        ("bounds: [K_4, K_6]", "bounds.1: .*K_6"),
         ("bounds: [K_4, K_4]", "bounds: .*unique"),
         ("mnist: {architectures: [resnet]}", "mnist.architectures.0: .*resnet"),
+        ("random: {k5_samples: 0}", "random.k5_samples: .*0"),
         ("norms: [1]", "bounds: K_2 .*norms"),
         ("random: {widths: [64]}", "random.enumerated_neurons"),
     ],
@@ -50,10 +51,11 @@ def test_schema_knows_what_the_package_knows(workflow):
     schema = yaml.safe_load((workflow.directory / "config/schema.yaml").read_text())
     top = schema["properties"]
     analytic = top["analytic"]["properties"]
-    assert top["bounds"]["items"]["enum"] == list(PAPER)
+    assert top["bounds"]["items"]["enum"] == [*PAPER, "K_5"]
     for test, part in analytic.items():
         families = part["properties"]["families"]["items"]["enum"]
         assert families == [family for family, case in CASES.items() if case.test == test]
     distributions = top["random"]["properties"]["distributions"]["items"]["enum"]
     assert set(distributions) == set(DISTRIBUTIONS)
+    assert set(top["comparison"]["properties"]["methods"]["items"]["enum"]) == set(BOUNDS)
     assert schema["$defs"]["architecture"]["enum"] == list(ARCHITECTURES)

@@ -70,6 +70,7 @@ rule bounds_mnist:
         mem_mb=4000,
     params:
         jacobians=config["mnist"]["jacobians"],
+        k5_seconds=config["mnist"]["k5_seconds"],
         bounds=BOUNDS,
         norms=NORMS,
     script:

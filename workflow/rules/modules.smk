@@ -42,6 +42,15 @@ METHODS = package(
     "results",
     "solvers",
 )
+METHODS += package(  # K_5
+    "barrier",
+    "bounds/ellipsoidal",
+    "feasibility",
+    "forms",
+    "layered",
+    "mixed_forms",
+    "tridiagonal",
+)
 TRUTH = package(
     "reference/__init__",
     "reference/ascent",

@@ -23,6 +23,11 @@ rule bounds_random:
             norm: config["random"]["enumerated_neurons_l2" if norm == 2 else "enumerated_neurons"]
             for norm in NORMS
         },
+        k5_samples=config["random"]["k5_samples"],
+        k5_neurons={
+            norm: config["random"]["k5_neurons_l2" if norm == 2 else "k5_neurons"]
+            for norm in NORMS
+        },
         bounds=BOUNDS,
         norms=NORMS,
     script:

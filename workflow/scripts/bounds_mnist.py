@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lipbounds.bounds import bounds
 from lipbounds.cases import mnist
 from lipbounds.convert import from_torch
@@ -21,6 +23,7 @@ def main(
     checkpoint: str,
     directory: Path,
     jacobians: int,
+    k5_seconds: float,
     names: list[str],
     norms: list[float],
     table: str,
@@ -34,9 +37,14 @@ def main(
     for norm in norms:
         progress.info("%s: lower bound in l%g from %d Jacobians", case, norm, jacobians)
         lower[norm] = jacobian_lower_bound(network, points, norm)
-    frame = bounds(network, names, norms, progress=partial(report, case))
+    options = {"K_5": {"seconds": k5_seconds}}
+    frame = bounds(network, names, norms, options=options, progress=partial(report, case))
+    stopped = (frame["bound"] == "K_5") & (frame["seconds"] >= k5_seconds)
     frame = tidy(
-        frame.assign(lipschitz_lower=frame["norm"].map(lower)),
+        frame.assign(
+            lipschitz_lower=frame["norm"].map(lower),
+            reason=np.where(stopped, f"stopped after {k5_seconds:g} s", ""),
+        ),
         test="test4",
         case=case,
         seed=metadata["seed"],
@@ -54,6 +62,7 @@ if "snakemake" in globals():
         checkpoint=snakemake.input.checkpoint,
         directory=Path(snakemake.input.mnist[0]).parents[2],
         jacobians=snakemake.params.jacobians,
+        k5_seconds=snakemake.params.k5_seconds,
         names=snakemake.params.bounds,
         norms=snakemake.params.norms,
         table=snakemake.output.table,

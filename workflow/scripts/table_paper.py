@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lipbounds.tables import paper, write
+from lipbounds.tables import paper, with_notes, write
 from lipbounds.tidy import read
 
 from job import run
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def main(table: str, files: list[str]) -> None:
-    rows = paper(read(table))
+    rows, notes = with_notes(paper(read(table)))
     for file in files:
-        write(rows, file)
+        write(rows, file, notes)
 
 
 if "snakemake" in globals():

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from .style import (
     KIND_MARKS,
     NORMS,
+    OWN,
     SYMBOLS,
     by_bound,
     figure_from,
@@ -150,7 +151,8 @@ def _large_markers(ax: Axes, medians: pd.DataFrame, networks: int) -> None:
         at = median[f"seconds{suffix}"], median[f"ratio{suffix}"]
         color = KIND_MARKS[bound]["color"]
         face = {"mfc": color, "mec": "white"} if over_all else {"mfc": "white", "mec": color}
-        ax.plot(*at, **KIND_MARKS[bound], **face, markersize=10, zorder=3)
+        size = {"markersize": 14, "zorder": 4} if bound in OWN else {"markersize": 10, "zorder": 3}
+        ax.plot(*at, **KIND_MARKS[bound], **face, **size)
     partly = medians[medians["done"] < networks]
     lines = [f"{SYMBOLS[bound]} {done:.0f}" for bound, done in partly["done"].items()]
     if lines:
@@ -175,21 +177,24 @@ def _front_named(medians: pd.DataFrame, panel: str) -> str:
 
 
 def _tightest(medians: dict[float, pd.DataFrame]) -> str:
-    """In words: the tightest method of each norm, and how much looser and faster K_4 is."""
-    names, looser, faster = [], [], []
-    for norm, of in medians.items():
-        front = _pareto(of)
-        if "K_4" in of.index and math.isfinite(of.loc["K_4", "ratio"]):
-            k4, last = of.loc["K_4"], front.iloc[-1]
-            names.append(f"{SYMBOLS[front.index[-1]]} in {NORMS[norm]}")
-            looser.append(number(k4["ratio"] / last["ratio"]))
-            faster.append(number(last["seconds"] / k4["seconds"]))
-    if not names:
+    """In words: the tightest method of each norm, and K_4 and K_5 beside it."""
+    fronts = {norm: _pareto(of) for norm, of in medians.items()}
+    fronts = {norm: front for norm, front in fronts.items() if len(front)}
+    if not fronts:
         return "Bound over lower bound against time"
-    return (
-        f"Smallest median bound: {', '.join(names)};\n"
-        f"$K_4$ is {', '.join(looser)} times as large and {', '.join(faster)} times as fast"
-    )
+    names = [f"{SYMBOLS[front.index[-1]]} in {NORMS[norm]}" for norm, front in fronts.items()]
+    lines = [f"Smallest median bound: {', '.join(names)}"]
+    for bound in ("K_4", "K_5"):
+        over = [
+            medians[norm].loc[bound] / front.iloc[-1]
+            for norm, front in fronts.items()
+            if bound in medians[norm].index and math.isfinite(medians[norm].loc[bound, "ratio"])
+        ]
+        looser = ", ".join(number(of["ratio"]) for of in over)
+        faster = ", ".join(number(1 / of["seconds"]) for of in over)
+        if over:
+            lines.append(f"{SYMBOLS[bound]} is {looser} times as large and {faster} times as fast")
+    return ";\n".join(lines)
 
 
 def _pareto_handles() -> list[Line2D]:
@@ -236,7 +241,7 @@ def _fixed(panel: pd.DataFrame, ladder: str) -> str:
 
 
 def _largest(rows: pd.DataFrame, ladder: str) -> str:
-    """In words: K_4 and the tightest method on a ladder's last rung."""
+    """In words: K_4, K_5 and the tightest method on a ladder's last rung."""
     rows = rows[rows["family"] == ladder]
     last = rows[ladder].max()
     medians = _medians(rows[rows[ladder] == last])
@@ -244,7 +249,7 @@ def _largest(rows: pd.DataFrame, ladder: str) -> str:
     words = [
         f"{SYMBOLS[bound]} is {number(medians.loc[bound, 'ratio'])} times the lower bound "
         f"after {number(medians.loc[bound, 'seconds'])} s"
-        for bound in dict.fromkeys(["K_4", *tightest])
+        for bound in dict.fromkeys(["K_4", "K_5", *tightest])
         if bound in medians.index and math.isfinite(medians.loc[bound, "ratio"])
     ]
     return f"{ladder} {last:g}: {', '.join(words) or 'no method has a value'}"

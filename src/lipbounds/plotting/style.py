@@ -1,14 +1,15 @@
 """What all figures share: marks of the bounds, style, panels, legend, numbers, saving.
 
 A bound has the same marker everywhere, and the same colour and label in tests 1 to 4, where few are
-compared. In test 5, with all of them, the colour tells the kind of a method: KIND_MARKS.
+compared. In test 5, with all of them, the colour tells the kind of a method: KIND_MARKS. This
+project's own bound has a colour of its own in all of them.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib.style
@@ -23,6 +24,7 @@ from ..files import replacing
 
 # Okabe and Ito's palette: told apart with every common kind of colour blindness.
 BLUE, GREEN, VERMILLION, PINK, ORANGE = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00"
+VIOLET = "#9400D3"  # not in it, but as far from each of them as they are from each other
 PAPER = {
     "K_star": {"color": VERMILLION, "marker": "s", "label": "$K_*$ worst case"},
     "K_1": {"color": ORANGE, "marker": "^", "label": "$K_1$ Combettes–Pesquet"},
@@ -30,6 +32,7 @@ PAPER = {
     "K_3": {"color": GREEN, "marker": "v", "label": "$K_3$ absolute values"},
     "K_4": {"color": BLUE, "marker": "o", "label": "$K_4$ averaged"},
 }
+OWN = {"K_5": {"color": VIOLET, "marker": "*", "label": "$K_5$ this project's"}}
 CHEAP = {
     "path_norm": {"color": GREEN, "marker": "<", "label": "path norm"},
     "liplt": {"color": GREEN, "marker": ">", "label": "LipLT"},
@@ -41,16 +44,16 @@ SEMIDEFINITE = {
     "eclipse": {"color": VERMILLION, "marker": "h", "label": "ECLipsE"},
     "lipsdp_layer": {"color": VERMILLION, "marker": "X", "label": "LipSDP-Layer"},
     "lipsdp_neuron": {"color": VERMILLION, "marker": "P", "label": "LipSDP-Neuron"},
-    "geolip": {"color": VERMILLION, "marker": "*", "label": "GeoLIP"},
+    "geolip": {"color": VERMILLION, "marker": (4, 1, 0), "label": "GeoLIP"},
 }
 LINEAR_PROGRAM = {"lipopt": {"color": PINK, "marker": "8", "label": "LiPopt"}}
 TRUTH = {
     "D_star": {"color": "black", "marker": "o", "label": "$D^*$"},
     "exact": {"color": "black", "marker": "s", "label": "exact"},
 }
-MARKS = PAPER | CHEAP | SEMIDEFINITE | LINEAR_PROGRAM | TRUTH
+MARKS = PAPER | OWN | CHEAP | SEMIDEFINITE | LINEAR_PROGRAM | TRUTH
 SYMBOLS = {name: mark["label"] for name, mark in MARKS.items()}
-SYMBOLS |= {name: mark["label"].split()[0] for name, mark in PAPER.items()}
+SYMBOLS |= {name: mark["label"].split()[0] for name, mark in (PAPER | OWN).items()}
 # All in one picture: the paper's bounds in one colour, too.
 KIND_MARKS = {name: {**mark, "label": SYMBOLS[name]} for name, mark in MARKS.items()}
 KIND_MARKS |= {name: {**KIND_MARKS[name], "color": BLUE} for name in PAPER}
@@ -159,12 +162,16 @@ def lower_ends(draw: Callable, at, rows: pd.DataFrame, bound: str) -> None:
         draw(at, rows["lower"], rows["value"], color=MARKS[bound]["color"], linestyle="dotted")
 
 
-def legend_handles(rows: pd.DataFrame, linestyle: str = "-") -> list[Line2D]:
-    """One legend entry per bound there is, and one for the dotted lines if any can be seen."""
-    handles = [
-        Line2D([], [], **MARKS[bound], mfc="none", linestyle=linestyle)
-        for bound, _ in by_bound(rows)
-    ]
+def legend_handles(
+    rows: pd.DataFrame, linestyle: str = "-", labels: Mapping[str, str] | None = None
+) -> list[Line2D]:
+    """One legend entry per bound there is, and one for the dotted lines if any can be seen.
+
+    labels: of bounds that need another one than MARKS has.
+    """
+    marks = {bound: MARKS[bound] for bound, _ in by_bound(rows)}
+    marks |= {b: {**marks[b], "label": label} for b, label in (labels or {}).items() if b in marks}
+    handles = [Line2D([], [], **mark, mfc="none", linestyle=linestyle) for mark in marks.values()]
     if "lower" in rows.columns:
         for bound, _ in by_bound(rows[rows["lower"] < 0.99 * rows["value"]]):
             label = f"{SYMBOLS[bound]}, its lower end"
@@ -186,7 +193,8 @@ def finish(figure: Figure, axes: np.ndarray, handles: list, value_axis: str = "y
         axis.set_major_locator(AutoLocator() if high / low < 8 else few)
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    lines = math.ceil(1.85 * len(handles) / figure.get_figwidth())
+    inches = sum(max(1.85, 0.5 + 0.07 * len(handle.get_label())) for handle in handles)
+    lines = math.ceil(inches / figure.get_figwidth())
     columns = math.ceil(len(handles) / lines)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
