@@ -1,4 +1,4 @@
-"""K_5: agreement with conic solvers, soundness of every iterate, derivatives, proofs, edge cases."""
+"""K_5: agreement with conic solvers, soundness of every iterate, derivatives, proofs, edges."""
 
 import itertools
 import math

@@ -45,10 +45,14 @@ METHODS = package(
 METHODS += package(  # K_5
     "barrier",
     "bounds/ellipsoidal",
+    "descent",
+    "elimination",
     "feasibility",
     "forms",
     "layered",
+    "links",
     "mixed_forms",
+    "proof",
     "tridiagonal",
 )
 TRUTH = package(

@@ -10,20 +10,23 @@ import torch
 from torch import Tensor
 
 from ..barrier import minimised
+from ..descent import descend
 from ..feasibility import certified
 from ..forms import Forms, chain_forms, column_forms, priced, row_forms
 from ..layered import layered_start
 from ..mixed_forms import MixedForms, has_linear_neurons, mixed_forms
 from ..network import Network
 from ..norms import checked_norm
+from ..proof import certified_pieces
 from ..quadratic import Multipliers
 from ..rewrite import explicit, merged
-from .averaged import averaged_map, averaged_sums
+from .averaged import averaged, averaged_map, averaged_sums
 from .product import product
 
 TOLERANCE = 1e-7  # relative gap at which a program is solved; about ten times the loss of the bound
 SLACK = 0.25  # of the start, which is to be well inside the cone
 STILL = 1e7  # of the start: the multiplier of a neuron that does not move of its own
+LARGEST_SIDE = 2500  # of Q for Newton's method, whose step takes a second there
 MEMORY = 2**30  # bytes of the Newton matrices of one batch of programs
 MATRICES = 10  # of N^2 float64 that a Newton step holds for each program
 
@@ -46,6 +49,11 @@ def ellipsoidal(
     norm, begin = checked_norm(norm), time.monotonic()
     plain = merged(explicit(network) if network.has_pools else network)
     pieces = _Pieces(_cheap(network, plain, norm), begin + seconds)
+    if _side(plain, norm) > LARGEST_SIDE and not network.batch_shape:
+        _descended(plain, norm, pieces, seconds)
+        if progress is not None:
+            progress(time.monotonic() - begin, pieces.bound.reshape(()))
+        return torch.minimum(pieces.bound.reshape(()), _whole(network, norm))
     start = layered_start(plain, SLACK)
     size = _batch_size(plain, norm)
     while (chosen := pieces.open(size)) is not None:
@@ -111,11 +119,29 @@ def _cheap(network: Network, plain: Network, norm: float) -> Tensor:
     return sums.reshape(-1, sums.shape[-1])
 
 
-def _batch_size(network: Network, norm: float) -> int:
+def _whole(network: Network, norm: float) -> Tensor:
+    """K_4 of the network as it is, whose implicit pools the pieces in l1 know nothing of."""
+    return averaged(network, norm) if norm == 1 else product(network, norm)
+
+
+def _descended(network: Network, norm: float, pieces: _Pieces, seconds: float) -> None:
+    """The structured descent, one set of multipliers for all pieces, for large networks."""
+    start = layered_start(network)
+    if seconds > 0:
+        found = descend(network, norm, start, seconds=seconds)
+        pieces.uppers = torch.minimum(pieces.uppers, certified_pieces(network, norm, found))
+
+
+def _side(network: Network, norm: float) -> int:
+    """The rows of Q for one piece."""
     hidden = sum(affine.operator.shape[0] for affine in network.affines[:-1])
     inputs = network.input_size if norm != 1 else 1
     outputs = network.output_size if norm != math.inf else 1
-    return max(1, MEMORY // (8 * MATRICES * (inputs + hidden + outputs) ** 2))
+    return inputs + hidden + outputs
+
+
+def _batch_size(network: Network, norm: float) -> int:
+    return max(1, MEMORY // (8 * MATRICES * _side(network, norm) ** 2))
 
 
 def _forms(network: Network, norm: float, samples: Tensor, indices: Tensor) -> Forms:
