@@ -11,8 +11,8 @@ from strategies import IMAGE, between_sample, pooled_networks, quick, small_cnns
 
 import lipbounds as lb
 from lipbounds.network import Affine, Network
-from lipbounds.operators import Convolution, Dense
-from lipbounds.rewrite import carried, explicit
+from lipbounds.operators import Convolution, Dense, Identity
+from lipbounds.rewrite import carried, explicit, maxima_first
 from lipbounds.stages import BetweenStage, PoolStage, SlopeStage
 
 
@@ -31,7 +31,14 @@ def maximum(weight):
     )
 
 
-@pytest.mark.parametrize("rewrite", [explicit, lambda network: carried(explicit(network))])
+REWRITES = [
+    explicit,
+    lambda network: carried(explicit(network)),
+    lambda network: maxima_first(explicit(network)),
+]
+
+
+@pytest.mark.parametrize("rewrite", REWRITES)
 @pytest.mark.parametrize("name", small_cnns())
 def test_rewriting_keeps_the_function_and_its_jacobian(name, rewrite):
     module = small_cnns()[name]
@@ -53,6 +60,51 @@ def test_explicit_networks_have_no_convolutions_and_no_pools(name):
     assert not any(isinstance(stage, PoolStage) for stage in network.stages)
     assert any(isinstance(stage, BetweenStage) for stage in network.stages)
     assert all(isinstance(stage, SlopeStage) for stage in carried(network).stages)
+
+
+def kinds(network):
+    return [type(stage).__name__[0] for stage in network.stages]
+
+
+def test_maxima_go_before_the_activations_that_commute_with_them():
+    networks = {name: explicit(lb.from_torch(cnn, IMAGE)) for name, cnn in small_cnns().items()}
+    assert kinds(networks["plain"]) == list("SBB")
+    assert kinds(maxima_first(networks["plain"])) == list("BBS")
+    assert maxima_first(networks["plain"]).stages[2].shape == (8, 8)
+    assert kinds(maxima_first(networks["two pools"])) == list("BBBBSS")
+    assert kinds(networks["average"]) == kinds(maxima_first(networks["average"]))  # a mean between
+
+
+@pytest.mark.parametrize(
+    ("functions", "moved"),
+    [
+        (["relu", "relu", "tanh", "tanh"], True),
+        (["relu", "tanh", "relu", "tanh"], False),  # other activations in one maximum
+        (["gelu"] * 4, False),  # not monotone
+    ],
+)
+def test_only_one_nondecreasing_activation_commutes_with_a_maximum(functions, moved):
+    eye = torch.eye(4, dtype=torch.float64)
+    first, second = torch.tensor([0, 2]), torch.tensor([1, 3])
+    identity = Affine(Identity(4, eye.device), eye.new_zeros(4))
+    network = Network(
+        (Affine(Dense(eye), eye[0]), identity, Affine(Dense(eye[:2, :2]), eye.new_zeros(2))),
+        (SlopeStage.mixed(functions), BetweenStage(first, second, 4)),
+    )
+    other = maxima_first(network)
+    assert (kinds(other) == list("BS")) == moved
+    x = 3 * torch.randn(50, 4, dtype=torch.float64)
+    torch.testing.assert_close(other(x), network(x), rtol=0, atol=0)
+
+
+@quick
+@given(pooled_networks())
+def test_maxima_first_have_no_larger_k_4(sample):
+    """docs/k5.md, proposition 18."""
+    between = between_sample(sample).network
+    for norm in NORMS:
+        before, after = (lb.bound(n, "K_4", norm).value for n in (between, maxima_first(between)))
+        assert after <= before * (1 + 1e-9)
 
 
 @quick

@@ -17,7 +17,7 @@ from .operators import (
     identity_rows,
     materialize,
 )
-from .stages import BetweenStage, PoolStage, SlopeStage, between_tree
+from .stages import BetweenStage, PoolStage, SlopeStage, Stage, between_tree
 
 
 def explicit(network: Network) -> Network:
@@ -46,6 +46,26 @@ def merged(network: Network) -> Network:
         through = compose(affine.operator, stage.center)
         offset = affine.offset + affine.operator.apply(stage.evaluate(last.offset))
         affines[-1] = Affine(compose(through, last.operator), offset)
+    return Network(tuple(affines), tuple(stages), network.input_shape)
+
+
+def maxima_first(network: Network) -> Network:
+    """The same function, each maximum taken before the activation in front of it where it can be:
+    max(sigma(a), sigma(b)) = sigma(max(a, b)) for a nondecreasing sigma.
+
+    The linearisations are the same, {c s : c convex weights, s a slope}, with an activation for
+    each maximum instead of one for each of its entries. For explicit networks.
+    """
+    affines, stages = list(network.affines), list(network.stages)
+    for first in range(len(stages) - 2, -1, -1):
+        for k in range(first, len(stages) - 1):
+            if not _is_identity(affines[k + 1]):
+                break
+            moved = _after_maxima(stages[k], stages[k + 1])
+            if moved is None:
+                break
+            stages[k], stages[k + 1] = stages[k + 1], moved
+            affines[k + 1] = _identity(moved.shape[0], network.device)
     return Network(tuple(affines), tuple(stages), network.input_shape)
 
 
@@ -88,6 +108,27 @@ def carried(network: Network) -> Network:
         stages.append(SlopeStage(parts, 2 * size, network.device))
         affines.append(Affine(compose(affine.operator, after), affine.offset))
     return Network(tuple(affines), tuple(stages), network.input_shape)
+
+
+def _after_maxima(stage: Stage, maxima: Stage) -> SlopeStage | None:
+    """The activations of `stage` for the maxima of its neurons; None where two neurons of a maximum
+    have different ones, or decreasing ones."""
+    if not isinstance(stage, SlopeStage) or not isinstance(maxima, BetweenStage):
+        return None
+    owner = torch.empty(stage.shape[0], dtype=torch.long, device=maxima.first.device)
+    for i, (_, index) in enumerate(stage.parts):
+        owner[index] = i
+    chosen = owner[maxima.first]
+    if bool((chosen != owner[maxima.second]).any() | (stage.alpha < 0).any()):
+        return None
+    parts = [(one, (chosen == i).nonzero()[:, 0]) for i, (one, _) in enumerate(stage.parts)]
+    if len(parts) == 1:
+        parts = [(parts[0][0], slice(None))]
+    return SlopeStage(parts, len(chosen), owner.device)
+
+
+def _is_identity(affine: Affine) -> bool:
+    return isinstance(affine.operator, Identity) and not bool(affine.offset.any())
 
 
 def _ones(stage: SlopeStage | BetweenStage) -> torch.Tensor:

@@ -19,7 +19,7 @@ from ..network import Network
 from ..norms import checked_norm
 from ..proof import certified_pieces
 from ..quadratic import Multipliers
-from ..rewrite import explicit, merged
+from ..rewrite import explicit, maxima_first, merged
 from .averaged import averaged, averaged_map, averaged_sums
 from .product import product
 
@@ -47,7 +47,7 @@ def ellipsoidal(
     product of layers overflows.
     """
     norm, begin = checked_norm(norm), time.monotonic()
-    plain = merged(explicit(network) if network.has_pools else network)
+    plain = merged(maxima_first(explicit(network) if network.has_pools else network))
     pieces = _Pieces(_cheap(network, plain, norm), begin + seconds)
     if _side(plain, norm) > LARGEST_SIDE and not network.batch_shape:
         _descended(plain, norm, pieces, seconds)
