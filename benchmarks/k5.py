@@ -187,8 +187,8 @@ def draw(axes, rows: pd.DataFrame, ladder: str) -> None:
     """A line for each method, its markers filled where the limit stopped it."""
     for quantity, ax in zip(("seconds", "ratio"), axes, strict=True):
         for bound, line in by_bound(rows):
-            look = MARKS[bound] | {"markersize": 9 if bound in OWN else 6}
-            ax.plot(line["size"], line[quantity], **look, mfc="white")
+            look = MARKS[bound] | {"markersize": 11 if bound in OWN else 5}
+            ax.plot(line["size"], line[quantity], **look, mfc="none")
             late = line[line["stopped"]]
             ax.plot(late["size"], late[quantity], **look, linestyle="none")
         ticks = sorted(RUNGS[ladder])

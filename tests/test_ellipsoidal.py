@@ -21,10 +21,13 @@ from lipbounds.cases.random import gaussian
 from lipbounds.feasibility import certified, feasible
 from lipbounds.layered import layered_start
 from lipbounds.mixed_forms import MixedForms
+from lipbounds.network import Affine, Network
+from lipbounds.operators import Dense
 from lipbounds.rewrite import merged
+from lipbounds.stages import PoolStage, SlopeStage
 
 NORMS = (1.0, 2.0, math.inf)
-few = settings(quick, max_examples=10)
+few = settings(quick, max_examples=25)
 
 
 def program(network, norm, piece=0):
@@ -238,6 +241,19 @@ def test_an_ensemble_has_the_values_of_its_networks(norm):
     assert together.shape == (5,)
     single = [float(ellipsoidal(lb.from_weights([x[i] for x in w]), norm)) for i in range(5)]
     assert together.tolist() == pytest.approx(single, rel=1e-5)
+
+
+def test_neurons_that_are_linear_in_one_piece_only():
+    """Maxima of two entries that are equal for the third input alone, before a linear neuron."""
+    first = torch.tensor([[-1, -1, -2], [-2, -2, -2], [2, 1, 2]], dtype=torch.float64)
+    second = torch.tensor([[-1.2, -0.7], [-0.5, -0.3], [0.4, 1.0]], dtype=torch.float64)
+    last = torch.tensor([[-0.7, -0.9, -0.5], [0.2, -1.0, -0.2]], dtype=torch.float64)
+    affines = [Affine(Dense(w), w.new_zeros(len(w))) for w in (first, second, last)]
+    pool = PoolStage(torch.tensor([[0, 2, 2], [0, 1, 2]]), 3)
+    stages = pool, SlopeStage.mixed(["relu", "leaky_relu", "identity"])
+    network = lb.explicit(Network(tuple(affines), stages))
+    other = lb.bound(network, "geolip", 1).value
+    assert ellipsoidal(network, 1.0) == pytest.approx(other, rel=1e-5)
 
 
 def test_no_time_leaves_the_cheap_bound_and_progress_is_told():

@@ -23,13 +23,16 @@ from .tridiagonal import factorise, inverse
 
 SCHEDULE = 5.0  # growth of t; measured against 10, 20 and 100 on four networks (docs/k5.md)
 CENTRED = 2.0  # squared Newton decrement below which t grows
-FIRST_GAP, INSIDE = 1.0, 0.97  # relative gap at the start; share of the way to theta = 0
-SHORTEST_STEP = 2.0**-14
-PATIENCE = 30
-STEPS = 150  # at most; 30 to 70 are usual
+FIRST_GAP = 1.0  # relative, at the start
+INSIDE = 0.9  # of the way to the cone's edge, at most; 0.97 takes a third more steps (docs/k5.md)
+ARMIJO = 0.1  # of the decrease that the slope promises is to be had
+SHORTEST_STEP = 2.0**-14  # of Newton's; shorter ones are rounding
+GAIN = 0.05  # of phi, for which a step is repeated
+PATIENCE = 30  # steps without gain
+STEPS = 150  # at most; 30 to 60 are usual
 NEAR = 1e-4  # relative
+NEARBY = 50.0  # squared Newton decrement beyond which the estimate from below is 0 anyway
 SHARP = 1e-9  # relative: what the last block's multiplier exceeds its least value by at the end
-ARMIJO = 0.4
 RIDGE = 1e-13  # of the Hessian's diagonal
 
 
@@ -108,7 +111,7 @@ class Barrier:
         moments = theta * lh.diagonal(dim1=-2, dim2=-1)
         slope = forms.free * (point.t.unsqueeze(-1) * self.cost * theta - moments)
         weight = forms.free * theta
-        hessian = ll.mul_(hh).addcmul_(lh, lh.mT).mul_(0.5)
+        hessian = (ll * hh).addcmul_(lh, lh.mT).mul_(0.5)
         hessian.mul_(weight.unsqueeze(-1)).mul_(weight.unsqueeze(-2))
         hessian.diagonal(dim1=-2, dim2=-1).add_(~forms.free)
         slope, hessian = forms.tie(slope), forms.tie(forms.tie(hessian).mT)
@@ -118,32 +121,69 @@ class Barrier:
         decrement = -(slope * step).sum(-1)
         usable = factors.positive & (info == 0) & torch.isfinite(decrement)
         step = forms.untie(torch.where(usable.unsqueeze(-1), step, 0.0))
+        decrement = torch.where(usable, decrement, 0.0)
         gap = (forms.side - (step * moments).sum(-1)) / point.t
-        lower = torch.where(decrement <= 1, (theta @ self.cost - gap) / 2, 0.0)
-        lower = torch.where(usable, lower, torch.nan)
-        return step, torch.where(usable, decrement, 0.0), lower
+        dual = self.positive(theta * (1 - step)) if bool((decrement < NEARBY).any()) else False
+        lower = torch.where(dual & (decrement < NEARBY), (theta @ self.cost - gap) / 2, 0.0)
+        return step, decrement, torch.where(usable, lower, torch.nan)
 
     def advance(self, point: Point) -> tuple[Point, Tensor, Tensor]:
         """One step with a line search, t raised where it is CENTRED; the lower estimate; and where
         rounding lets nothing move any more (b,)."""
         step, decrement, lower = self.newton(point)
-        ahead = torch.ones_like(decrement)
-        best, moved = point, torch.zeros_like(point.positive)
-        while not bool(moved.all()) and bool((ahead > SHORTEST_STEP).any()):
-            along = ahead.unsqueeze(-1) * step
-            tried = self.evaluate(point.theta * (1 + along), point.t)
-            enough = point.phi - ARMIJO * ahead * decrement + 1e-10 * point.phi.abs()
-            good = tried.positive & (tried.phi <= enough) & ~moved
-            if bool(good.any()):  # not so near the cone's edge that later steps are short
-                good &= self.positive(point.theta * (1 + along / INSIDE))
-            best, moved = tried.where(good, best), moved | good
-            ahead = torch.where(moved, ahead, ahead / 2)
+        best, moved = self._along(point, step, decrement)
         centred = (decrement < CENTRED) | ~moved
         if bool(centred.any()):
             t = torch.maximum(SCHEDULE * best.t, self.forms.side / (2 * FIRST_GAP * best.value))
             later = self.evaluate(best.theta, torch.where(centred, t, best.t))
             best = later.where(centred & later.positive, best)
         return best, lower.nan_to_num(0.0), ~moved | lower.isnan()
+
+    def _along(self, point: Point, step: Tensor, decrement: Tensor) -> tuple[Point, Tensor]:
+        """The point at a share of the step that lowers phi enough, and whether there is one: the
+        first such power of two, then the better of half as much and a quarter or three quarters
+        as much again."""
+        best, moved = point, torch.zeros_like(point.positive)
+        ahead = torch.ones_like(decrement)
+        while not bool(moved.all()) and bool((ahead > SHORTEST_STEP).any()):
+            tried, good = self._tried(point, step, decrement, ahead)
+            good &= ~moved
+            best, moved = tried.where(good, best), moved | good
+            ahead = torch.where(moved, ahead, ahead / 2)
+        short, more = moved & (ahead < 1), 1.5 * ahead
+        for _ in range(2):
+            if not bool(short.any()):
+                break
+            tried, good = self._tried(point, step, decrement, more)
+            good &= short & (tried.phi < best.phi)
+            best = tried.where(good, best)
+            more = torch.where(good, 1.75 * ahead, 1.25 * ahead)
+        return self._repeated(point, best, moved), moved
+
+    def _repeated(self, point: Point, best: Point, moved: Tensor) -> Point:
+        """The step in logarithms taken again, twice, four times more while phi falls: multipliers
+        that must change by orders of magnitude do so by many alike steps."""
+        ways, again = (best.theta / point.theta).log(), 1.0
+        while bool(moved.any()):
+            tried = self.evaluate(best.theta * (again * ways).exp(), best.t)
+            moved = moved & tried.positive & (tried.phi < best.phi - GAIN)
+            if bool(moved.any()):
+                moved &= self.positive(best.theta * (again / INSIDE * ways).exp())
+            best, again = tried.where(moved, best), 2 * again
+        return best
+
+    def _tried(
+        self, point: Point, step: Tensor, decrement: Tensor, ahead: Tensor
+    ) -> tuple[Point, Tensor]:
+        """The point `ahead` of the step away, and whether phi is low enough there and the cone's
+        edge not so near that later steps are short."""
+        along = ahead.unsqueeze(-1) * step
+        tried = self.evaluate(point.theta * (1 + along), point.t)
+        enough = point.phi - ARMIJO * ahead * decrement + 1e-10 * point.phi.abs()
+        good = tried.positive & (tried.phi <= enough)
+        if bool(good.any()):
+            good &= self.positive(point.theta * (1 + along / INSIDE))
+        return tried, good
 
 
 # Multipliers (a mu, a lambda, nu / a) are those of a congruent form, whose log det differs by

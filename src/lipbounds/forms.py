@@ -23,6 +23,8 @@ from .operators import dense
 from .rounding import gamma
 from .stages import BetweenStage
 
+SPARSE = 0.1  # share of entries that are not 0
+
 Maps = Sequence[Tensor | None]
 
 
@@ -93,7 +95,7 @@ class Forms:
             weight = parts[k + 1].unsqueeze(-1)
             below.append(-0.5 * weight * (high if low is None else low + high))
             if low is not None:
-                product = low.mT @ (weight * high)
+                product = times_each(self._lows[k].mT, weight * high)
                 diagonal[k] = diagonal[k] + (product + product.mT) / 2
         below.append(-self.last.expand(len(theta), *self.last.shape[-2:]))
         if self.backward:
@@ -117,17 +119,28 @@ class Forms:
     def gram(self, whole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """l^T Z l', l^T Z h', h^T Z h' for all pairs of multipliers and Z (b, N, N), where the term
         of a multiplier in Q is (l^T v)(h^T v), v = (x, y, s)."""
-        low, high = self._applied(self.lows, whole), self._applied(self.highs, whole)
-        mixed = self._applied(self.lows, high.mT)
-        return self._applied(self.lows, low.mT), mixed, self._applied(self.highs, high.mT)
+        low, high = self._applied(self._lows, whole), self._applied(self._highs, whole)
+        mixed = self._applied(self._lows, high.mT)
+        return self._applied(self._lows, low.mT), mixed, self._applied(self._highs, high.mT)
 
     def _applied(self, maps: Maps, rows: Tensor) -> Tensor:
         """v, the columns of `rows` (b, N, m), to y_k - A_k y_{k-1}; x and s are left."""
-        result = rows.clone()
-        for k, matrix in enumerate(maps):
-            if matrix is not None:
-                result[..., self.slices[k + 1], :] -= matrix @ rows[..., self.slices[k], :]
+        if all(matrix is None for matrix in maps):
+            return rows
+        result = rows.clone(memory_format=torch.contiguous_format)
+        for k in reversed(range(len(maps))):  # each block is read before it changes
+            if maps[k] is not None:
+                moved = times_each(maps[k], result[..., self.slices[k], :])
+                result[..., self.slices[k + 1], :] -= moved
         return result
+
+    @cached_property
+    def _lows(self) -> Maps:
+        return [_compressed(matrix) for matrix in self.lows]
+
+    @cached_property
+    def _highs(self) -> Maps:
+        return [_compressed(matrix) for matrix in self.highs]
 
     def row_sums(self, theta: Tensor, scale: Tensor) -> Tensor:
         """Of D |Q| D, D = diag(scale), and of all that is added up to form it: upper bounds."""
@@ -179,6 +192,20 @@ class Forms:
         shape = variables.shape[:-1]
         repeated = first.expand(*shape, self.sizes[0]), last.expand(*shape, self.sizes[-1])
         return torch.cat([repeated[0], variables[..., 1:-1], repeated[1]], -1)
+
+
+def _compressed(matrix: Tensor | None) -> Tensor | None:
+    """Sparse where that multiplies faster, as for convolutions and maxima."""
+    if matrix is None or matrix.ndim > 2 or int((matrix != 0).sum()) > SPARSE * matrix.numel():
+        return matrix
+    return matrix.to_sparse().coalesce()
+
+
+def times_each(matrix: Tensor, rows: Tensor) -> Tensor:
+    """A X for rows (b, n, m)."""
+    if matrix.is_sparse:
+        return torch.stack([matrix @ one for one in rows])
+    return matrix @ rows
 
 
 def times(matrix: Tensor, vectors: Tensor) -> Tensor:

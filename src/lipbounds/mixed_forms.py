@@ -60,6 +60,13 @@ class MixedForms(Forms):
         free[..., self.slices[0]] = free[..., self.slices[-1]] = True
         return free
 
+    @cached_property
+    def coincident(self) -> bool:
+        """Whether a neuron left in is linear, up to rounding, in some of the programs."""
+        apart = (self.highs[0] - self.lows[0]).abs()
+        still = (apart <= gamma(self.terms) * self.majorants[0]).all(-1)
+        return bool(still[..., self.slices[1]].any())
+
     def row_sums(self, theta: Tensor, scale: Tensor) -> Tensor:
         terms, last = self.majorants
         outputs = self.slices[-1]

@@ -149,10 +149,11 @@ def _forms(network: Network, norm: float, samples: Tensor, indices: Tensor) -> F
     coincidence of weights, which differs from piece to piece."""
     ones = torch.ones(1, dtype=torch.float64, device=network.device)
     if has_linear_neurons(network):
-        return priced(_mixed(network, norm, samples, indices), norm, ones)
-    forms = chain_forms(network, samples)
-    if norm != 2:
-        forms = (row_forms if norm == math.inf else column_forms)(forms, indices)
+        forms = _mixed(network, norm, samples, indices)
+    else:
+        forms = chain_forms(network, samples)
+        if norm != 2:
+            forms = (row_forms if norm == math.inf else column_forms)(forms, indices)
     if forms.coincident:
         forms = _mixed(network, norm, samples[:1], indices[:1])
     return priced(forms, norm, ones)
