@@ -13,7 +13,7 @@ which halves the steps: the last block's multiplier, and the scale a in (mu, lam
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,12 +24,11 @@ from .tridiagonal import factorise, inverse
 SCHEDULE = 5.0  # growth of t; measured against 10, 20 and 100 on four networks (docs/k5.md)
 CENTRED = 2.0  # squared Newton decrement below which t grows
 FIRST_GAP = 1.0  # relative, at the start
-INSIDE = 0.9  # of the way to the cone's edge, at most; 0.97 takes a third more steps (docs/k5.md)
+INSIDE = 0.7  # of the way to the edge of the cone, at most (docs/k5.md)
 ARMIJO = 0.1  # of the decrease that the slope promises is to be had
 SHORTEST_STEP = 2.0**-14  # of Newton's; shorter ones are rounding
 GAIN = 0.05  # of phi, for which a step is repeated
 PATIENCE = 30  # steps without gain
-STEPS = 150  # at most; 30 to 60 are usual
 NEAR = 1e-4  # relative
 NEARBY = 50.0  # squared Newton decrement beyond which the estimate from below is 0 anyway
 SHARP = 1e-9  # relative: what the last block's multiplier exceeds its least value by at the end
@@ -39,13 +38,15 @@ RIDGE = 1e-13  # of the Hessian's diagonal
 @dataclass(frozen=True)
 class Point:
     """Multipliers theta (b, N), settled for t (b,); phi, and the bound sqrt(mu nu) they give with
-    the last block's least multiplier; positive: whether they are feasible at all."""
+    the last block's least multiplier; positive: whether they are feasible at all; ahead: the share
+    of the Newton step that led here."""
 
     theta: Tensor
     t: Tensor
     phi: Tensor
     value: Tensor
     positive: Tensor
+    ahead: Tensor
 
     def where(self, chosen: Tensor, other: "Point") -> "Point":
         """This point where `chosen` (b,), else the other."""
@@ -69,11 +70,11 @@ class Barrier:
         self.width = self.end.stop - self.end.start
         self.power = forms.side - 2 * forms.sizes[-1]
 
-    def first(self, theta: Tensor) -> Point:
-        """The start, t such that the gap is FIRST_GAP of its value."""
+    def first(self, theta: Tensor, gap: float = FIRST_GAP) -> Point:
+        """The start, t such that `gap` is the share of its value that the optimum may be less."""
         ones = torch.ones(len(theta), dtype=theta.dtype, device=theta.device)
         value = self.evaluate(theta, ones).value
-        return self.evaluate(theta, self.forms.side / (2 * FIRST_GAP * value))
+        return self.evaluate(theta, self.forms.side / (2 * gap * value))
 
     def evaluate(self, theta: Tensor, t: Tensor) -> Point:
         """phi_t, least over nu and the scale."""
@@ -94,16 +95,21 @@ class Barrier:
         phi = t * (settled @ self.cost) - self.power * a.log() - extra
         phi = phi - factors.log_determinant
         value = (weight * spectrum[..., -1]).sqrt()
-        return Point(settled, t, phi, value, positive & torch.isfinite(phi))
+        return Point(settled, t, phi, value, positive & torch.isfinite(phi), torch.ones_like(t))
 
     def positive(self, theta: Tensor) -> Tensor:
         """Whether Q(theta) > 0, which implies theta > 0, (b,)."""
         return factorise(*self.forms.blocks(theta)).positive
 
+    def inside(self, theta: Tensor) -> Tensor:
+        """Whether Q(theta) > 0 but for the last block, whose multiplier is settled anyway, (b,)."""
+        diagonal, below = self.forms.blocks(theta)
+        return factorise(diagonal[:-1], below[:-1]).positive
+
     def newton(self, point: Point) -> tuple[Tensor, Tensor, Tensor]:
-        """The Newton step relative to theta (b, N), its squared decrement (b,), and a lower
-        estimate of the optimum (b,): exact arithmetic would prove it (docs/k5.md, proposition 17).
-        NaN where rounding leaves no step.
+        """The Newton step relative to theta (b, N), its squared decrement (b,), and an estimate of
+        the optimum from below (b,), which exact arithmetic would prove where the mirrored point is
+        feasible (docs/k5.md, proposition 17); NaN where rounding leaves no step.
         """
         theta, forms = point.theta, self.forms
         factors = factorise(*forms.blocks(theta))
@@ -122,9 +128,13 @@ class Barrier:
         usable = factors.positive & (info == 0) & torch.isfinite(decrement)
         step = forms.untie(torch.where(usable.unsqueeze(-1), step, 0.0))
         decrement = torch.where(usable, decrement, 0.0)
-        gap = (forms.side - (step * moments).sum(-1)) / point.t
-        dual = self.positive(theta * (1 - step)) if bool((decrement < NEARBY).any()) else False
-        lower = torch.where(dual & (decrement < NEARBY), (theta @ self.cost - gap) / 2, 0.0)
+        nearby = decrement < NEARBY
+        mirrored = nearby & (self.positive(theta * (1 - step)) if bool(nearby.any()) else False)
+        gap = forms.side - (step * moments).sum(-1)
+        likely = forms.side + (forms.side * decrement).sqrt()
+        lower = (theta @ self.cost - torch.where(mirrored, gap, likely) / point.t) / 2
+        told = (mirrored | (decrement < CENTRED)) & (lower > NEAR * point.value)  # else rounding
+        lower = torch.where(told, lower, 0.0)
         return step, decrement, torch.where(usable, lower, torch.nan)
 
     def advance(self, point: Point) -> tuple[Point, Tensor, Tensor]:
@@ -136,15 +146,15 @@ class Barrier:
         if bool(centred.any()):
             t = torch.maximum(SCHEDULE * best.t, self.forms.side / (2 * FIRST_GAP * best.value))
             later = self.evaluate(best.theta, torch.where(centred, t, best.t))
-            best = later.where(centred & later.positive, best)
+            best = later.where(centred & later.positive, best)  # whose `ahead` is 1 again
         return best, lower.nan_to_num(0.0), ~moved | lower.isnan()
 
     def _along(self, point: Point, step: Tensor, decrement: Tensor) -> tuple[Point, Tensor]:
         """The point at a share of the step that lowers phi enough, and whether there is one: the
-        first such power of two, then the better of half as much and a quarter or three quarters
-        as much again."""
+        first good one of halves, from twice the last; then the better of half as much and a
+        quarter or three quarters as much again."""
         best, moved = point, torch.zeros_like(point.positive)
-        ahead = torch.ones_like(decrement)
+        ahead = (2 * point.ahead).clamp(max=1.0)
         while not bool(moved.all()) and bool((ahead > SHORTEST_STEP).any()):
             tried, good = self._tried(point, step, decrement, ahead)
             good &= ~moved
@@ -158,7 +168,8 @@ class Barrier:
             good &= short & (tried.phi < best.phi)
             best = tried.where(good, best)
             more = torch.where(good, 1.75 * ahead, 1.25 * ahead)
-        return self._repeated(point, best, moved), moved
+        best = self._repeated(point, best, moved & ~short)
+        return replace(best, ahead=ahead), moved
 
     def _repeated(self, point: Point, best: Point, moved: Tensor) -> Point:
         """The step in logarithms taken again, twice, four times more while phi falls: multipliers
@@ -168,7 +179,7 @@ class Barrier:
             tried = self.evaluate(best.theta * (again * ways).exp(), best.t)
             moved = moved & tried.positive & (tried.phi < best.phi - GAIN)
             if bool(moved.any()):
-                moved &= self.positive(best.theta * (again / INSIDE * ways).exp())
+                moved &= self.inside(best.theta * (again / INSIDE * ways).exp())
             best, again = tried.where(moved, best), 2 * again
         return best
 
@@ -182,7 +193,7 @@ class Barrier:
         enough = point.phi - ARMIJO * ahead * decrement + 1e-10 * point.phi.abs()
         good = tried.positive & (tried.phi <= enough)
         if bool(good.any()):
-            good &= self.positive(point.theta * (1 + along / INSIDE))
+            good &= self.inside(point.theta * (1 + along / INSIDE))
         return tried, good
 
 
@@ -234,47 +245,66 @@ def _secular(spectrum: Tensor, target: Tensor) -> Tensor:
     return gamma
 
 
+@dataclass(frozen=True)
+class Path:
+    """What `minimised` has found, multipliers (b, N) each: of the least value; of the last point
+    near the central path at least NEAR from the optimum, well inside the cone; and of the first
+    such point, from where other pieces of the network may start."""
+
+    least: Tensor
+    inside: Tensor
+    first: Tensor
+
+
 def minimised(
     forms: Forms,
     theta: Tensor,
     tolerance: float,
     finished: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Feasible multipliers (b, N) of the least value met, from a strictly feasible start (b, N);
-    and those of the last point near the central path at least NEAR from the optimum, which are well
-    inside the cone.
+    steps: int,
+    report: Callable[[Path], None] | None = None,
+    gap: float = FIRST_GAP,
+) -> Path:
+    """The least values met from a strictly feasible start (b, N), which is taken to be a share
+    `gap` from the optimum.
 
-    A program ends where its value is within a share `tolerance` of the optimum, or where rounding
-    lets nothing move, or PATIENCE steps neither lower its value by that share nor raise t. After
-    each step finished(indices, values, lower) says (b',) which of the programs still running need
-    no more; lower estimates their optima, and is no proof.
+    A program ends where its value, or the central path, is within a share `tolerance` of the
+    optimum, or where rounding
+    lets nothing move, or after `steps` steps, or PATIENCE of them that neither lower its value by
+    that share nor raise t. After each step finished(indices, values, lower) says (b',) which of the
+    programs still running need no more; lower estimates their optima, and is no proof. `report` is
+    called where t is raised.
     """
-    result, indices = theta.clone(), torch.arange(len(theta), device=theta.device)
-    barrier = Barrier(forms)
-    point = barrier.first(theta)
-    least, lower = point.value, torch.zeros_like(point.value)
-    idle = torch.zeros_like(lower)
-    result[:] = point.theta
-    inside = result.clone()
-    for _ in range(STEPS):
+    indices, barrier = torch.arange(len(theta), device=theta.device), Barrier(forms)
+    begin = point = barrier.first(theta, gap)
+    path = Path(*(begin.theta.clone() for _ in range(3)))
+    least, lower, idle = (x * point.value for x in (1.0, 0.0, 0.0))
+    for _ in range(steps):
         if not len(indices):
             break
         before = point
         point, estimate, stuck = barrier.advance(before)
         lower = torch.maximum(lower, estimate)
-        better = point.value < least
-        idle = torch.where(point.value < (1 - tolerance) * least, 0.0, idle + 1)
-        idle = torch.where(point.t > before.t, 0.0, idle)
+        better, raised = point.value < least, point.t > before.t
+        idle = torch.where((point.value < (1 - tolerance) * least) | raised, 0.0, idle + 1)
         least = torch.where(better, point.value, least)
-        deep = (point.t > before.t) & (forms.side > 2 * NEAR * before.t * least)
-        inside[indices[deep]] = point.theta[deep]
-        result[indices[better]] = point.theta[better]
-        solved = least - lower <= tolerance * least
+        path.least[indices[better]] = point.theta[better]
+        deep = raised & (forms.side > 2 * NEAR * before.t * least)
+        path.inside[indices[deep]] = point.theta[deep]
+        first = raised & (before.t == begin.t[indices])
+        path.first[indices[first]] = point.theta[first]
+        solved = (lower > 0) & (least - lower <= tolerance * least)
+        solved |= raised & (barrier.forms.side <= 2 * tolerance * before.t * least)
+        if report is not None and bool(raised.any()):
+            report(path)
         kept = ~(stuck | solved | (idle > PATIENCE) | finished(indices, least, lower))
         if not bool(kept.all()):
             indices, least, lower = (x[kept] for x in (indices, least, lower))
             idle, point = idle[kept], point[kept]
             barrier = Barrier(barrier.forms.select(kept))
-    barrier = Barrier(forms)
-    value = barrier.first(result).value
-    return barrier.evaluate(result, 1 / (SHARP * value)).theta, inside
+    return replace(path, least=_sharpened(Barrier(forms), path.least))
+
+
+def _sharpened(barrier: Barrier, theta: Tensor) -> Tensor:
+    """With the last block's multiplier hardly above its least value."""
+    return barrier.evaluate(theta, 1 / (SHARP * barrier.first(theta).value)).theta

@@ -37,7 +37,8 @@ class Forms:
     most gamma(terms) times those.
 
     tied: one mu for all inputs and one nu for all outputs (l2). backward: blocks are eliminated
-    from the outputs to the inputs, so that a single input (l1) comes last.
+    from the outputs to the inputs, so that a single input (l1) comes last. moving: per stage a mask
+    of the network's neurons that are left; None for all.
     """
 
     lows: Maps
@@ -48,6 +49,7 @@ class Forms:
     cost: Tensor
     tied: bool
     backward: bool
+    moving: Sequence[Tensor] | None
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -213,9 +215,9 @@ def times(matrix: Tensor, vectors: Tensor) -> Tensor:
     return (matrix @ vectors.unsqueeze(-1)).squeeze(-1)
 
 
-def chain_forms(network: Network, samples: Tensor) -> Forms:
-    """Of all inputs and outputs of the networks `samples` (b,) of an ensemble, of cost 0. For
-    networks without implicit pools and without linear neurons."""
+def chain_forms(network: Network) -> Forms:
+    """Of all inputs and outputs of a network, or of each of an ensemble, of cost 0. For networks
+    without implicit pools and without linear neurons."""
     lows, highs, majorants = [], [], []
     for stage, affine in zip(network.stages, network.affines, strict=False):
         weight, majorant = dense(affine.operator), dense(affine.operator.majorant())
@@ -234,8 +236,7 @@ def chain_forms(network: Network, samples: Tensor) -> Forms:
     terms = 2 + max(affine.operator.terms for affine in network.affines)
     side = network.input_size + sum(high.shape[-2] for high in highs) + network.output_size
     cost = torch.zeros(side, dtype=torch.float64, device=network.device)
-    forms = Forms(lows, highs, dense(last), majorants, terms, cost, tied=False, backward=False)
-    return forms.select(samples)
+    return Forms(lows, highs, dense(last), majorants, terms, cost, False, False, None)
 
 
 def row_forms(forms: Forms, rows: Tensor) -> Forms:
@@ -266,6 +267,29 @@ def column_forms(forms: Forms, columns: Tensor) -> Forms:
     maps = {"lows": lows, "highs": first([*forms.highs, forms.last])[:-1]}
     majorants = first(forms.majorants)
     return replace(forms, **maps, last=last, majorants=majorants, cost=cost, backward=True)
+
+
+def reached(forms: Forms) -> Forms:
+    """A single program without the neurons that its inputs do not reach: they do not move."""
+
+    def cut(matrix: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor | None:
+        return matrix if matrix is None else matrix[..., rows, :][..., columns]
+
+    masks = [torch.ones(forms.sizes[0], dtype=torch.bool, device=forms.cost.device)]
+    for majorant in forms.majorants[:-1]:
+        masks.append((majorant[..., masks[-1]] != 0).any(-1).reshape(-1))
+    masks.append(torch.ones_like(masks[0][:1]).expand(forms.sizes[-1]))
+    pairs = list(itertools.pairwise(masks))
+    lows, highs = (
+        [cut(m, rows, columns) for m, (columns, rows) in zip(maps, pairs, strict=False)]
+        for maps in (forms.lows, forms.highs)
+    )
+    majorants = [cut(m, rows, cols) for m, (cols, rows) in zip(forms.majorants, pairs, strict=True)]
+    last = cut(forms.last, masks[-1], masks[-2])
+    moving, cost = masks[1:-1], forms.cost[torch.cat(masks)]
+    return replace(
+        forms, lows=lows, highs=highs, last=last, majorants=majorants, cost=cost, moving=moving
+    )
 
 
 def priced(forms: Forms, norm: float, radii: Tensor) -> Forms:

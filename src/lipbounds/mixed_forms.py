@@ -26,7 +26,6 @@ class MixedForms(Forms):
     `majorants`: of |l| and |h|, and of `last`."""
 
     counts: tuple[int, int, int]  # of inputs, neurons left, outputs
-    moving: list[Tensor]  # per stage (n_k,), the neurons left
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -113,7 +112,7 @@ def mixed_forms(
     cost = torch.zeros(start + outputs, dtype=torch.float64, device=network.device)
     counts = inputs, start - inputs, outputs
     return MixedForms(
-        [lows], [highs], last, [sizes, largest], terms, cost, False, backward, counts, masks
+        [lows], [highs], last, [sizes, largest], terms, cost, False, backward, masks, counts
     )
 
 
