@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -257,6 +258,42 @@ def test_neurons_that_are_linear_in_one_piece_only():
     network = lb.explicit(Network(tuple(affines), stages))
     other = lb.bound(network, "geolip", 1).value
     assert ellipsoidal(network, 1.0) == pytest.approx(other, rel=1e-5)
+
+
+@pytest.fixture
+def module():
+    """The module, whose name in its package is that of the function."""
+    return sys.modules["lipbounds.bounds.ellipsoidal"]
+
+
+@pytest.mark.parametrize("norm", [1.0, math.inf])
+def test_pieces_one_by_one_have_the_value_of_one_batch(module, monkeypatch, norm):
+    """Coarse first, warm starts, columns without the neurons that they do not reach."""
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal(s) for s in ((9, 6), (8, 9), (5, 8))]
+    weights[0][:5, :3] = weights[1][:4, 5:] = 0.0
+    network = lb.from_weights(weights, activation=["relu", "leaky_relu"])
+    together = float(ellipsoidal(network, norm))
+    monkeypatch.setattr(module, "MEMORY", 1)
+    assert float(ellipsoidal(network, norm)) == pytest.approx(together, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_networks_too_large_for_newton(module, monkeypatch, norm):
+    """Shared multipliers, then each piece's own: sound, and near what Newton's method gives."""
+    network = gaussian([6, 8, 8, 3], 0)
+    truth = float(ellipsoidal(network, norm))
+    monkeypatch.setattr(module, "LARGEST_SIDE", 0)
+    told = []
+    value = float(ellipsoidal(network, norm, 2.0, lambda s, v: told.append(float(v)), steps=100))
+    assert truth * (1 - 1e-6) <= value <= truth * (1.5 if norm == 1 else 1.1)
+    assert told[-1] == value
+
+
+def test_steps_are_a_budget_too():
+    network = gaussian([10, 32, 32, 5], 0)
+    values = [float(ellipsoidal(network, math.inf, steps=steps)) for steps in (1, 10, 20, 60)]
+    assert values == sorted(values, reverse=True) and values[0] > 1.5 * values[-1]
 
 
 def test_no_time_leaves_the_cheap_bound_and_progress_is_told():

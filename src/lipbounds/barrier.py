@@ -62,13 +62,14 @@ def _like(mask: Tensor, tensor: Tensor) -> Tensor:
 
 
 class Barrier:
-    """phi_t of a batch of forms, and one Newton step."""
+    """phi_t of a batch of forms, and one Newton step. Multipliers that are not free should be
+    infinite: their logarithms are added to phi, or the scale would run away with them."""
 
     def __init__(self, forms: Forms):
         self.forms, self.cost = forms, forms.cost
         self.end = forms.end  # the block settled exactly
         self.width = self.end.stop - self.end.start
-        self.power = forms.side - 2 * forms.sizes[-1]
+        self.power = forms.side - 2 * forms.sizes[-1] - (~forms.free).sum(-1)
 
     def first(self, theta: Tensor, gap: float = FIRST_GAP) -> Point:
         """The start, t such that `gap` is the share of its value that the optimum may be less."""
@@ -93,7 +94,7 @@ class Barrier:
         settled = self.forms.scaled(theta, a)
         settled[:, self.end] = last.unsqueeze(-1)
         phi = t * (settled @ self.cost) - self.power * a.log() - extra
-        phi = phi - factors.log_determinant
+        phi = phi - factors.log_determinant + torch.where(self.forms.free, 0.0, theta.log()).sum(-1)
         value = (weight * spectrum[..., -1]).sqrt()
         return Point(settled, t, phi, value, positive & torch.isfinite(phi), torch.ones_like(t))
 
@@ -203,7 +204,7 @@ class Barrier:
 
 
 def _outputs_settled(
-    weight: Tensor, spectrum: Tensor, power: int, t: Tensor
+    weight: Tensor, spectrum: Tensor, power: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """a and nu = gamma / a that minimise t (a weight + gamma / a) - power log a
     - sum log (gamma - g), g the spectrum (b, d): in closed form for d = 1, else by turns."""
@@ -219,7 +220,7 @@ def _outputs_settled(
 
 
 def _input_settled(
-    weight: Tensor, spectrum: Tensor, power: int, t: Tensor
+    weight: Tensor, spectrum: Tensor, power: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """a and mu = a gamma that minimise t (a gamma + weight / a) - power log a - log (gamma - g), g
     the one number of the spectrum."""
@@ -228,7 +229,7 @@ def _input_settled(
     return a, a * top + 1 / t, -(a * t).log()
 
 
-def _scale(direct: Tensor, inverse: Tensor, power: int, t: Tensor) -> Tensor:
+def _scale(direct: Tensor, inverse: Tensor, power: Tensor, t: Tensor) -> Tensor:
     """a that minimises t (a direct + inverse / a) - power log a."""
     root = (power**2 + 4 * t * t * direct * inverse).sqrt()
     return (power + root) / (2 * t * direct)

@@ -159,11 +159,13 @@ class Forms:
 
     @cached_property
     def free(self) -> Tensor:
-        """(N,) or (b, N): the multipliers that vary. Where l = h, as for a neuron whose input never
-        moves, the larger the multiplier the better."""
+        """(N,) or (b, N): the multipliers that vary. Where l = h, or the inputs do not reach the
+        neuron, the larger the multiplier the better."""
         parts = [torch.ones(size, dtype=torch.bool, device=self.last.device) for size in self.sizes]
         for k, (low, high) in enumerate(zip(self.lows, self.highs, strict=True)):
-            parts[k + 1] = (high if low is None else high != low).any(-1)
+            apart = (high if low is None else high != low).any(-1)
+            reached = (self.majorants[k] != 0) & parts[k].unsqueeze(-2)
+            parts[k + 1] = apart & reached.any(-1)
         shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
         return torch.cat([part.expand(*shape, part.shape[-1]) for part in parts], -1)
 

@@ -37,6 +37,7 @@ MATRICES = 10  # of N^2 float64 that a Newton step holds for each program
 FEW_STAGES = 6  # whose K_1 is cheap
 SHARED_STEPS = 10  # of the descent that all pieces share, where they are more than one batch
 SHARED_TIME = 0.2  # of the seconds, for it
+LONG = 300  # steps of a descent that no time limits
 SINGLE_TIME = 0.5  # of the time left, for the piece of the greatest bound: it is halved each time
 
 Progress = Callable[[float, Tensor], None]
@@ -55,9 +56,8 @@ def ellipsoidal(
 
     Every iterate is feasible and proves a bound: at the end of `seconds`, or of `steps` steps for
     each program, the least certified one is returned; K_*, K_4 (l1, l-infinity) or K_1 (l2) at
-    first.
-    progress(elapsed seconds, bound) is called with each better one. A max-pooling kept whole is
-    taken as a tree of maxima, before the activation in front of it where that is the same.
+    first. progress(elapsed seconds, bound) is called with each better one. A max-pooling kept whole
+    is taken as a tree of maxima, before the activation in front of it where that is the same.
     Returns an upper bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a
     product of layers overflows.
     """
@@ -144,8 +144,9 @@ def _descend(
     found, share = layered_start(network), SHARED_TIME
     if not large:
         steps = min(steps or SHARED_STEPS, SHARED_STEPS)
-    elif pieces.count == 1:
-        share = 1.0
+    else:
+        steps = LONG if steps is None and math.isinf(pieces.left) else steps
+        share = share if pieces.count > 1 else 1.0
     chosen = None
     while pieces.left > 0:
         found = descend(network, norm, found, chosen, seconds=share * pieces.left, steps=steps)
