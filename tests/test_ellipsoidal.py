@@ -24,7 +24,7 @@ from lipbounds.forms import chain_forms
 from lipbounds.layered import layered_start
 from lipbounds.mixed_forms import MixedForms, has_linear_neurons
 from lipbounds.network import Affine, Network
-from lipbounds.operators import Dense
+from lipbounds.operators import Dense, dense
 from lipbounds.rewrite import merged
 from lipbounds.stages import PoolStage, SlopeStage
 
@@ -288,6 +288,18 @@ def test_networks_too_large_for_newton(module, monkeypatch, norm):
     value = float(ellipsoidal(network, norm, 2.0, lambda s, v: told.append(float(v)), steps=100))
     assert truth * (1 - 1e-6) <= value <= truth * (1.5 if norm == 1 else 1.1)
     assert told[-1] == value
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("size", [1.0, 1e-12, 1e30])
+def test_newton_steps_in_single_precision_lead_as_far(monkeypatch, norm, size):
+    """At 1e30 and 1e-12 some do not exist in single precision: double takes over."""
+    network = gaussian([6, 12, 12, 3], 0)
+    weights = [dense(affine.operator) for affine in network.affines]
+    network = lb.from_weights([size * weights[0], *weights[1:]])
+    double = float(ellipsoidal(network, norm))
+    monkeypatch.setattr(sys.modules["lipbounds.barrier"], "SINGLE_SIDE", 0)
+    assert float(ellipsoidal(network, norm)) == pytest.approx(double, rel=1e-5)
 
 
 def test_steps_are_a_budget_too():

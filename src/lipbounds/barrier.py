@@ -32,7 +32,8 @@ PATIENCE = 30  # steps without gain
 NEAR = 1e-4  # relative
 NEARBY = 50.0  # squared Newton decrement beyond which the estimate from below is 0 anyway
 SHARP = 1e-9  # relative: what the last block's multiplier exceeds its least value by at the end
-RIDGE = 1e-13  # of the Hessian's diagonal
+RIDGE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the Hessian's diagonal
+SINGLE_SIDE = 500  # rows of Q from which Newton's step is computed in single precision
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Barrier:
         self.forms, self.cost = forms, forms.cost
         self.end = forms.end  # the block settled exactly
         self.width = self.end.stop - self.end.start
+        self.rough = forms if forms.side < SINGLE_SIDE else forms.to(torch.float32)  # of the step
         self.power = forms.side - 2 * forms.sizes[-1] - (~forms.free).sum(-1)
 
     def first(self, theta: Tensor, gap: float = FIRST_GAP) -> Point:
@@ -114,20 +116,13 @@ class Barrier:
         """
         theta, forms = point.theta, self.forms
         factors = factorise(*forms.blocks(theta))
-        ll, lh, hh = forms.gram(forms.natural(inverse(factors)))
-        moments = theta * lh.diagonal(dim1=-2, dim2=-1)
-        slope = forms.free * (point.t.unsqueeze(-1) * self.cost * theta - moments)
-        weight = forms.free * theta
-        hessian = (ll * hh).addcmul_(lh, lh.mT).mul_(0.5)
-        hessian.mul_(weight.unsqueeze(-1)).mul_(weight.unsqueeze(-2))
-        hessian.diagonal(dim1=-2, dim2=-1).add_(~forms.free)
-        slope, hessian = forms.tie(slope), forms.tie(forms.tie(hessian).mT)
-        hessian.diagonal(dim1=-2, dim2=-1).mul_(1 + RIDGE)
-        factor, info = torch.linalg.cholesky_ex(hessian)
-        step = torch.cholesky_solve(-slope.unsqueeze(-1), factor).squeeze(-1)
-        decrement = -(slope * step).sum(-1)
-        usable = factors.positive & (info == 0) & torch.isfinite(decrement)
-        step = forms.untie(torch.where(usable.unsqueeze(-1), step, 0.0))
+        whole = forms.natural(inverse(factors))
+        step, decrement, moments = self._solved(point, whole, self.rough)
+        if bool(decrement.isnan().any()) and self.rough is not forms:
+            self.rough = forms
+            step, decrement, moments = self._solved(point, whole, forms)
+        usable = factors.positive & ~decrement.isnan()
+        step = torch.where(usable.unsqueeze(-1), step, 0.0)
         decrement = torch.where(usable, decrement, 0.0)
         nearby = decrement < NEARBY
         mirrored = nearby & (self.positive(theta * (1 - step)) if bool(nearby.any()) else False)
@@ -138,11 +133,33 @@ class Barrier:
         lower = torch.where(told, lower, 0.0)
         return step, decrement, torch.where(usable, lower, torch.nan)
 
+    def _solved(self, point: Point, whole: Tensor, forms: Forms) -> tuple[Tensor, Tensor, Tensor]:
+        """The Newton step, its squared decrement, NaN where rounding leaves no step, and
+        theta_j l_j^T Z h_j, in the precision of `forms`; Z is `whole`."""
+        ll, lh, hh = forms.gram(whole.to(forms.last.dtype))
+        moments = point.theta * lh.diagonal(dim1=-2, dim2=-1)
+        slope = forms.free * (point.t.unsqueeze(-1) * self.cost * point.theta - moments)
+        weight = (forms.free * point.theta).to(lh.dtype)
+        hessian = (ll * hh).addcmul_(lh, lh.mT).mul_(0.5)
+        hessian.mul_(weight.unsqueeze(-1)).mul_(weight.unsqueeze(-2))
+        hessian.diagonal(dim1=-2, dim2=-1).add_(~forms.free)
+        slope, hessian = forms.tie(slope), forms.tie(forms.tie(hessian).mT)
+        hessian.diagonal(dim1=-2, dim2=-1).mul_(1 + RIDGE[hessian.dtype])
+        factor, info = torch.linalg.cholesky_ex(hessian)
+        step = -torch.cholesky_solve(slope.to(factor.dtype).unsqueeze(-1), factor).squeeze(-1)
+        step = step.to(slope.dtype)
+        decrement = -(slope * step).sum(-1)
+        sound = (info == 0) & torch.isfinite(decrement) & (decrement >= 0)
+        return forms.untie(step), torch.where(sound, decrement, torch.nan), moments
+
     def advance(self, point: Point) -> tuple[Point, Tensor, Tensor]:
         """One step with a line search, t raised where it is CENTRED; the lower estimate; and where
         rounding lets nothing move any more (b,)."""
         step, decrement, lower = self.newton(point)
         best, moved = self._along(point, step, decrement)
+        if not bool(moved.all()) and self.rough is not self.forms:
+            self.rough = self.forms  # single precision leads nowhere from here
+            return self.advance(point)
         centred = (decrement < CENTRED) | ~moved
         if bool(centred.any()):
             t = torch.maximum(SCHEDULE * best.t, self.forms.side / (2 * FIRST_GAP * best.value))

@@ -89,6 +89,17 @@ class Forms:
         lows, highs, majorants = ([part(m) for m in maps] for maps in kinds)
         return replace(self, lows=lows, highs=highs, majorants=majorants, last=part(self.last))
 
+    def to(self, dtype: torch.dtype) -> "Forms":
+        """The same, rounded."""
+
+        def rounded(maps: Maps) -> list[Tensor | None]:
+            return [None if matrix is None else matrix.to(dtype) for matrix in maps]
+
+        kinds = (self.lows, self.highs, self.majorants)
+        lows, highs, majorants = (rounded(maps) for maps in kinds)
+        last, cost = self.last.to(dtype), self.cost.to(dtype)
+        return replace(self, lows=lows, highs=highs, last=last, majorants=majorants, cost=cost)
+
     def blocks(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Q's diagonal blocks and those below them for theta (b, N), in order of elimination."""
         parts = theta.split(self.sizes, -1)
