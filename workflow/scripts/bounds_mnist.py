@@ -1,12 +1,14 @@
-"""Test 4: all bounds of one MNIST network in both treatments, and a lower bound from Jacobians."""
+"""Test 4: all bounds of one MNIST network in both treatments, and a lower bound from Jacobians.
+K_5 is of the network as it is, the implicit treatment: it solves the same programs for both."""
 
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from lipbounds.bounds import bounds
+from lipbounds.bounds import bounds, distinct_treatments
 from lipbounds.cases import mnist
 from lipbounds.convert import from_torch
 from lipbounds.mnist_files import load
@@ -38,7 +40,11 @@ def main(
         progress.info("%s: lower bound in l%g from %d Jacobians", case, norm, jacobians)
         lower[norm] = jacobian_lower_bound(network, points, norm)
     options = {"K_5": {"seconds": k5_seconds}}
-    frame = bounds(network, names, norms, options=options, progress=partial(report, case))
+    run_bounds = partial(bounds, network, options=options, progress=partial(report, case))
+    frame = run_bounds([name for name in names if name != "K_5"], norms)
+    if "K_5" in names:
+        own = run_bounds(["K_5"], norms, distinct_treatments(network)[-1:])
+        frame = pd.concat([frame, own], ignore_index=True)
     stopped = (frame["bound"] == "K_5") & (frame["seconds"] >= k5_seconds)
     frame = tidy(
         frame.assign(
