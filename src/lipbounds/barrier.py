@@ -32,6 +32,8 @@ PATIENCE = 30  # steps without gain
 NEAR = 1e-4  # relative
 NEARBY = 50.0  # squared Newton decrement beyond which the estimate from below is 0 anyway
 SHARP = 1e-9  # relative: what the last block's multiplier exceeds its least value by at the end
+SETTLING = 30  # steps for the last block's multiplier, at most
+SETTLED = 1e-12  # its relative change at the end
 RIDGE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the Hessian's diagonal
 SINGLE_SIDE = 500  # rows of Q from which Newton's step is computed in single precision
 
@@ -224,15 +226,24 @@ def _outputs_settled(
     weight: Tensor, spectrum: Tensor, power: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """a and nu = gamma / a that minimise t (a weight + gamma / a) - power log a
-    - sum log (gamma - g), g the spectrum (b, d): in closed form for d = 1, else by turns."""
+    - sum log (gamma - g), g the spectrum (b, d): in closed form for d = 1, else by Newton's method
+    on the derivative in gamma, a being the best for each gamma."""
     top = spectrum[..., -1]
     if spectrum.shape[-1] == 1:
         a = _scale(weight, top, power + 1, t)
         return a, top / a + 1 / t, (a / t).log()
-    gamma = top
-    for _ in range(8):
+    gamma = least = top + _scale(weight, top, power, t) / t  # left of the minimum
+    for _ in range(SETTLING):
         a = _scale(weight, gamma, power, t)
-        gamma = _secular(spectrum, t / a)
+        distance = gamma.unsqueeze(-1) - spectrum
+        rise = (1 / distance).sum(-1) - t / a
+        slope = distance.square().reciprocal().sum(-1) - t * t / (
+            a * a * (2 * t * weight * a - power)
+        )
+        before, gamma = gamma, torch.maximum(gamma + rise / slope, least)
+        if bool(((gamma - before).abs() <= SETTLED * gamma).all()):
+            break
+    a = _scale(weight, gamma, power, t)
     return a, gamma / a, (gamma.unsqueeze(-1) - spectrum).log().sum(-1)
 
 
@@ -250,17 +261,6 @@ def _scale(direct: Tensor, inverse: Tensor, power: Tensor, t: Tensor) -> Tensor:
     """a that minimises t (a direct + inverse / a) - power log a."""
     root = (power**2 + 4 * t * t * direct * inverse).sqrt()
     return (power + root) / (2 * t * direct)
-
-
-def _secular(spectrum: Tensor, target: Tensor) -> Tensor:
-    """gamma > max g with sum 1 / (gamma - g) = target, by Newton's method on a convex function,
-    monotone from the left."""
-    gamma = spectrum[..., -1] + 1 / target
-    for _ in range(8):
-        inverse_distance = 1 / (gamma.unsqueeze(-1) - spectrum)
-        slope = inverse_distance.square().sum(-1)
-        gamma = gamma + (inverse_distance.sum(-1) - target).clamp(min=0) / slope
-    return gamma
 
 
 @dataclass(frozen=True)

@@ -26,21 +26,19 @@ class Factors:
 
 def factorise(diagonal: list[Tensor], below: list[Tensor]) -> Factors:
     """The Cholesky factorisation of a batch, block after block; where it breaks down, `positive` is
-    False and the identity stands for the factor."""
-    cholesky, coupling, positive = [], [], True
+    False and the factors mean nothing."""
+    cholesky, coupling, failures = [], [], []
     for k, block in enumerate(diagonal):
         if k:
             lower = torch.linalg.solve_triangular(cholesky[-1], below[k - 1].mT, upper=False)
             block = block - lower.mT @ lower
             coupling.append(lower)
         factor, info = torch.linalg.cholesky_ex(block)
-        sound = (info == 0) & torch.isfinite(factor.diagonal(dim1=-2, dim2=-1)).all(-1)
-        if not bool(sound.all()):
-            unit = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-            factor = torch.where(sound[..., None, None], factor, unit)
         cholesky.append(factor)
-        positive = positive & sound
-    return Factors(cholesky, coupling, positive)
+        failures.append(info)
+    ends = torch.cat([factor.diagonal(dim1=-2, dim2=-1) for factor in cholesky], -1)
+    sound = ((ends > 0) & torch.isfinite(ends)).all(-1)
+    return Factors(cholesky, coupling, sound & (torch.stack(failures) == 0).all(0))
 
 
 def inverse(factors: Factors) -> Tensor:
