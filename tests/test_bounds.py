@@ -362,6 +362,10 @@ def test_sensitivity_of_ensembles_and_images():
     ):
         with pytest.raises(lb.LipboundsError, match=message):
             lb.sensitivity(cnn, eps)
+    with pytest.raises(lb.LipboundsError, match="no 'K_1'; it has K_4, K_5"):
+        lb.sensitivity(cnn, image, "K_1")
+    with pytest.raises(lb.LipboundsError, match="K_4 has no option 'seconds'; it has none"):
+        lb.sensitivity(cnn, image, seconds=1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -335,3 +335,53 @@ def test_pools_kept_whole_are_taken_as_trees_with_K_4_known():
         for treatment, value in both.items():
             least = lb.bound(network, "K_4" if norm != 2 else "K_1", norm, treatment).value
             assert lb.lower_bound(network, norm, seconds=0.5).value <= value <= least * (1 + 1e-6)
+
+
+@few
+@given(st.one_of(slope_networks(), pooled_networks()), st.integers(0, 2**32 - 1))
+def test_sensitivity_by_K_5_is_between_every_pair_and_K_4(sample, seed):
+    rng = np.random.default_rng(seed)
+    network = sample.network
+    eps = rng.random(network.input_size) * rng.integers(0, 2, network.input_size)
+    moved = lb.sensitivity(network, eps, "K_5", seconds=5)
+    assert (moved <= lb.sensitivity(network, eps) * (1 + 1e-9)).all()
+    x = torch.from_numpy(rng.standard_normal((200, network.input_size)) * 3)
+    sign = torch.from_numpy(rng.choice([-1.0, 1.0, 0.3], x.shape))
+    difference = (network(x + sign * torch.from_numpy(eps)) - network(x)).abs()
+    assert (difference <= moved + 1e-12 * (1 + network(x).abs().max())).all()
+
+
+def test_sensitivity_by_K_5_is_K_5_of_every_output_alone(module, monkeypatch):
+    network = gaussian([6, 12, 12, 3], 0)
+    eps = torch.tensor([1.0, 0.5, 0.0, 2.0, 1e-3, 1.0], dtype=torch.float64)
+    first = network.affines[0]
+    scaled = [dense(first.operator) * eps, *(dense(a.operator) for a in network.affines[1:])]
+    alone = [
+        lb.bound(lb.from_weights([*scaled[:-1], row[None]]), "K_5", math.inf).value
+        for row in scaled[-1]
+    ]
+    told = []
+
+    def tell(seconds, bounds):
+        told.append(bounds)
+
+    moved = lb.sensitivity(network, eps, "K_5", progress=tell)
+    assert moved.tolist() == pytest.approx(alone, rel=1e-6)
+    assert told[-1].tolist() == moved.tolist()
+    monkeypatch.setattr(module, "MEMORY", 1)  # one by one, after a shared descent
+    assert lb.sensitivity(network, eps, "K_5").tolist() == pytest.approx(alone, rel=1e-5)
+    monkeypatch.setattr(module, "LARGEST_SIDE", 0)
+    assert (lb.sensitivity(network, eps, "K_5", seconds=2) <= 1.2 * moved).all()
+    assert lb.sensitivity(network, 0 * eps, "K_5").tolist() == [0.0] * 3
+
+
+def test_sensitivity_of_an_ensemble_by_K_5():
+    networks = [gaussian([4, 6, 3], seed) for seed in range(3)]
+    weights = [
+        torch.stack([dense(a.operator) for a in layers])
+        for layers in zip(*(network.affines for network in networks), strict=True)
+    ]
+    eps = [0.1, 0.0, 2.0, 1.0]
+    together = lb.sensitivity(lb.from_weights(weights), eps, "K_5")
+    for network, moved in zip(networks, together, strict=True):
+        torch.testing.assert_close(moved, lb.sensitivity(network, eps, "K_5"), rtol=1e-6, atol=0)

@@ -77,6 +77,13 @@ def output_row(network: Network, i: int) -> Network:
     return replace(network, affines=(*network.affines[:-1], row))
 
 
+def scaled_inputs(network: Network, radii: torch.Tensor) -> Network:
+    """x -> f(radii * x)."""
+    first = network.affines[0]
+    scaled = Affine(compose(first.operator, Diagonal(radii)), first.offset)
+    return replace(network, affines=(scaled, *network.affines[1:]))
+
+
 def input_column(network: Network, k: int) -> Network:
     """t -> f(t e_k)."""
     first = network.affines[0]

@@ -45,6 +45,7 @@ METHODS = package(
 METHODS += package(  # K_5
     "barrier",
     "bounds/ellipsoidal",
+    "bounds/sensitivity",
     "descent",
     "elimination",
     "feasibility",

@@ -24,7 +24,7 @@ from ..results import Bound
 from ..rewrite import explicit
 from ..rounding import finite
 from .absolute import absolute
-from .averaged import averaged, sensitivity
+from .averaged import averaged
 from .best import Least, best
 from .combettes_pesquet import combettes_pesquet
 from .eclipse import eclipse, eclipse_fast
@@ -36,6 +36,7 @@ from .lipopt import lipopt
 from .lipsdp import lipsdp_layer, lipsdp_neuron
 from .path_norm import path_norm
 from .product import product
+from .sensitivity import sensitivity
 from .seqlip import seqlip
 
 

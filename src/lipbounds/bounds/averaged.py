@@ -11,7 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import LipboundsError
 from ..network import Network
 from ..rounding import finite, gamma, outward
 from ..segments import pulled_back, radius, row_blocks, zeros
@@ -86,16 +85,3 @@ def averaged_adjoint(network: Network, w: Tensor) -> Tensor:
         carried = carried + radius(network, k).majorant().adjoint(s[k])
         carried = network.affines[k - 1].operator.majorant().adjoint(carried)
     return outward(s[0], network.terms) + error * carried
-
-
-def sensitivity(network: Network, eps) -> Tensor:
-    """F_4(eps): how far each output can move when input i moves by at most eps_i.
-
-    eps: radii >= 0, shape (n_0,) or `input_shape`; returns (n_out,), (S, n_out) for an ensemble.
-    """
-    radii = torch.as_tensor(eps, dtype=torch.float64, device=network.device).reshape(-1)
-    if len(radii) != network.input_size:
-        raise LipboundsError(f"{len(radii)} radii for {network.input_size} inputs")
-    if not bool((torch.isfinite(radii) & (radii >= 0)).all()):
-        raise LipboundsError("radii must be finite and not negative")
-    return averaged_map(network, radii.unsqueeze(0)).squeeze(-2)

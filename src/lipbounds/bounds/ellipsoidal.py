@@ -61,19 +61,43 @@ def ellipsoidal(
     Returns an upper bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a
     product of layers overflows.
     """
-    norm, begin = checked_norm(norm), time.monotonic()
+    pieces = _solved(network, checked_norm(norm), _Pieces, seconds, progress, steps)
+    return pieces.bound.reshape(network.batch_shape)
+
+
+def ellipsoidal_rows(
+    network: Network,
+    seconds: float = 60.0,
+    progress: Progress | None = None,
+    steps: int | None = None,
+) -> Tensor:
+    """What K_5(inf) is the greatest of, for every output row: |f_i(x) - f_i(x')| <= it where
+    |x - x'| <= 1 entrywise. Shape (*batch_shape, n_out); otherwise as `ellipsoidal`."""
+    pieces = _solved(network, math.inf, _EachPiece, seconds, progress, steps)
+    return pieces.bound.reshape(*network.batch_shape, network.output_size)
+
+
+def _solved(
+    network: Network,
+    norm: float,
+    kind: type["_Pieces"],
+    seconds: float,
+    progress: Progress | None,
+    steps: int | None,
+) -> "_Pieces":
+    begin = time.monotonic()
     plain = merged(maxima_first(explicit(network) if network.has_pools else network))
-    pieces = _Pieces(_cheap(network, plain, norm), _whole(network, norm), begin + seconds)
+    pieces = kind(_cheap(network, plain, norm), _whole(network, norm), begin + seconds)
     if progress is not None:
         pieces.told = lambda bound: progress(
-            time.monotonic() - begin, bound.reshape(network.batch_shape)
+            time.monotonic() - begin, bound.reshape(*network.batch_shape, *bound.shape[1:])
         )
     large, many = _side(plain, norm) > LARGEST_SIDE, pieces.count > _batch_size(plain, norm)
     if (large or many) and not network.batch_shape:
         _descend(plain, norm, pieces, steps, large)
     if norm == 1 or not large:
         _minimise(plain, norm, pieces, steps or STEPS)
-    return pieces.bound.reshape(network.batch_shape)
+    return pieces
 
 
 def _minimise(network: Network, norm: float, pieces: "_Pieces", steps: int) -> None:
@@ -214,6 +238,17 @@ class _Pieces:
         """Proven bounds of all pieces of a single network."""
         each = torch.arange(self.count, device=values.device)
         self.improve(torch.zeros_like(each), each, values)
+
+
+class _EachPiece(_Pieces):
+    """The same where every piece counts for itself, (S, pieces)."""
+
+    @property
+    def bound(self) -> Tensor:
+        return torch.minimum(self.uppers, self.whole.unsqueeze(-1))
+
+    def finished(self, samples: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        return lambda running, values, lower: torch.full_like(values, self.left <= 0).bool()
 
 
 def _cheap(network: Network, plain: Network, norm: float) -> Tensor:
