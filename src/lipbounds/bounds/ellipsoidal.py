@@ -74,7 +74,7 @@ def ellipsoidal_rows(
     """What K_5(inf) is the greatest of, for every output row: |f_i(x) - f_i(x')| <= it where
     |x - x'| <= 1 entrywise. Shape (*batch_shape, n_out); otherwise as `ellipsoidal`."""
     pieces = _solved(network, math.inf, _EachPiece, seconds, progress, steps)
-    return pieces.bound.reshape(*network.batch_shape, network.output_size)
+    return pieces.bound.reshape((*network.batch_shape, network.output_size))
 
 
 def _solved(
@@ -90,7 +90,7 @@ def _solved(
     pieces = kind(_cheap(network, plain, norm), _whole(network, norm), begin + seconds)
     if progress is not None:
         pieces.told = lambda bound: progress(
-            time.monotonic() - begin, bound.reshape(*network.batch_shape, *bound.shape[1:])
+            time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
         )
     large, many = _side(plain, norm) > LARGEST_SIDE, pieces.count > _batch_size(plain, norm)
     if (large or many) and not network.batch_shape:
@@ -275,7 +275,7 @@ def _whole(network: Network, norm: float) -> Tensor:
 
 def _side(network: Network, norm: float) -> int:
     """The rows of Q for one piece."""
-    hidden = sum(affine.operator.shape[0] for affine in network.affines[:-1])
+    hidden = sum(stage.shape[0] for stage in network.stages)
     inputs = network.input_size if norm != 1 else 1
     outputs = network.output_size if norm != math.inf else 1
     return inputs + hidden + outputs
