@@ -160,7 +160,8 @@ def test_proofs_hold_in_rational_arithmetic(seed):
     sample = slope_sample(rng, [2, 3, 3, 2], names)
     norm = NORMS[seed % 3]
     forms, theta = program(sample.network, norm)
-    path = minimised(forms, theta, 1e-9, lambda i, v, b: torch.zeros_like(v).bool(), 100)
+    start = Barrier(forms).first(theta)
+    path = minimised(forms, start, 1e-9, lambda i, v, b: torch.zeros_like(v).bool(), 100)
     found = path.least
     points = [found, path.inside, path.first, theta, found * (1 - 1e-3), found * (1 + 1e-12)]
     for point in points:

@@ -12,7 +12,7 @@ which halves the steps: the last block's multiplier, and the scale a in (mu, lam
 (a mu, a lambda, nu / a). Proofs are in docs/k5.md, section 7.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -56,8 +56,20 @@ class Point:
         pairs = [(getattr(self, f), getattr(other, f)) for f in self.__dataclass_fields__]
         return Point(*(torch.where(_like(chosen, a), a, b) for a, b in pairs))
 
-    def __getitem__(self, chosen: Tensor) -> "Point":
+    def __getitem__(self, chosen: Tensor | int) -> "Point":
         return Point(*(getattr(self, f)[chosen] for f in self.__dataclass_fields__))
+
+    def put(self, indices: Tensor, other: "Point") -> None:
+        """The other's programs in place of those with the indices."""
+        for field in self.__dataclass_fields__:
+            getattr(self, field)[indices] = getattr(other, field)
+
+    @classmethod
+    def stacked(cls, points: "Sequence[Point]") -> "Point":
+        """One batch of single programs."""
+        return cls(
+            *(torch.stack([getattr(p, f) for p in points]) for f in cls.__dataclass_fields__)
+        )
 
 
 def _like(mask: Tensor, tensor: Tensor) -> Tensor:
@@ -266,36 +278,39 @@ def _scale(direct: Tensor, inverse: Tensor, power: Tensor, t: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Path:
     """What `minimised` has found, multipliers (b, N) each: of the least value; of the last point
-    near the central path at least NEAR from the optimum, well inside the cone; and of the first
-    such point, from where other pieces of the network may start."""
+    near the central path at least NEAR from the optimum, well inside the cone; and of the
+    first such point, from where other pieces of the network may start. `last`: from where programs
+    may go on; `solved` (b,): those that need not; steps taken (b,)."""
 
     least: Tensor
     inside: Tensor
     first: Tensor
+    last: Point
+    solved: Tensor
+    steps: Tensor
 
 
 def minimised(
     forms: Forms,
-    theta: Tensor,
+    start: Point,
     tolerance: float,
     finished: Callable[[Tensor, Tensor, Tensor], Tensor],
     steps: int,
     report: Callable[[Path], None] | None = None,
-    gap: float = FIRST_GAP,
 ) -> Path:
-    """The least values met from a strictly feasible start (b, N), which is taken to be a share
-    `gap` from the optimum.
+    """The least values met from a strictly feasible start.
 
-    A program ends where its value, or the central path, is within a share `tolerance` of the
-    optimum, or where rounding
-    lets nothing move, or after `steps` steps, or PATIENCE of them that neither lower its value by
-    that share nor raise t. After each step finished(indices, values, lower) says (b',) which of the
-    programs still running need no more; lower estimates their optima, and is no proof. `report` is
-    called where t is raised.
+    A program is solved where its value, or the central path, is within a share `tolerance` of the
+    optimum, or where rounding lets nothing move, or after PATIENCE steps that neither lower its
+    value by that share nor raise t. It ends then, or after `steps` steps, or where
+    finished(indices, values, lower) (b',), called after each step for the programs still running,
+    says so; lower estimates their optima, and is no proof. `report` is called where t is raised.
     """
-    indices, barrier = torch.arange(len(theta), device=theta.device), Barrier(forms)
-    begin = point = barrier.first(theta, gap)
-    path = Path(*(begin.theta.clone() for _ in range(3)))
+    indices, barrier = torch.arange(len(start.t), device=start.t.device), Barrier(forms)
+    copies = (start.theta.clone() for _ in range(3))
+    none = torch.zeros_like(indices)
+    path = Path(*copies, start[indices], none.bool(), none)
+    point = start
     least, lower, idle = (x * point.value for x in (1.0, 0.0, 0.0))
     for _ in range(steps):
         if not len(indices):
@@ -309,13 +324,17 @@ def minimised(
         path.least[indices[better]] = point.theta[better]
         deep = raised & (forms.side > 2 * NEAR * before.t * least)
         path.inside[indices[deep]] = point.theta[deep]
-        first = raised & (before.t == begin.t[indices])
+        first = raised & (before.t == start.t[indices])
         path.first[indices[first]] = point.theta[first]
+        path.last.put(indices, point)
+        path.steps[indices] += 1
         solved = (lower > 0) & (least - lower <= tolerance * least)
         solved |= raised & (barrier.forms.side <= 2 * tolerance * before.t * least)
+        solved |= stuck | (idle > PATIENCE)
+        path.solved[indices] = solved
         if report is not None and bool(raised.any()):
             report(path)
-        kept = ~(stuck | solved | (idle > PATIENCE) | finished(indices, least, lower))
+        kept = ~(solved | finished(indices, least, lower))
         if not bool(kept.all()):
             indices, least, lower = (x[kept] for x in (indices, least, lower))
             idle, point = idle[kept], point[kept]

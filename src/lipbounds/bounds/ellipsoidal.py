@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..barrier import SCHEDULE, Barrier, Path, minimised
+from ..barrier import Barrier, Path, Point, minimised
 from ..descent import descend
 from ..feasibility import certified
 from ..forms import Forms, chain_forms, column_forms, priced, reached, row_forms
@@ -24,8 +24,8 @@ from .averaged import averaged, averaged_map, averaged_sums
 from .combettes_pesquet import combettes_pesquet
 from .product import product
 
-COARSE = 1.5  # relative gap of the central path to which many programs are solved at first, their
-# values being 6 % above the optimum then
+COARSE = 1.5  # relative gap at which the first of many programs is on the central path
+LEAD = 0.98  # of the next greatest piece's bound, below which a piece waits
 TOLERANCE = 1e-7  # relative gap at which a program is solved; about ten times the loss of the bound
 ROUGH, ROUGH_SIDE = 1e-3, 500  # the same from so many rows of Q on
 STEPS = 150  # of Newton's method for a program, at most; 30 to 60 are usual
@@ -35,12 +35,16 @@ LARGEST_SIDE = 4500  # of Q for Newton's method, whose step takes two seconds th
 MEMORY = 2**27  # bytes of the Newton matrices of one batch of programs
 MATRICES = 10  # of N^2 float64 that a Newton step holds for each program
 FEW_STAGES = 6  # whose K_1 is cheap
-SHARED_STEPS = 10  # of the descent that all pieces share, where they are more than one batch
-SHARED_TIME = 0.2  # of the seconds, for it
+SLOW_SIDE = 3000  # of Q from which a descent goes before Newton's method, or in its place
+CHOLESKYS = 4  # of Q, which take as long as a Newton step
+FEW_STEPS = 5  # of Newton's method for each piece, below which the descent comes further
+FIRST_STEPS, FIRST_TIME = 100, 0.1  # of the seconds, for the descent before Newton's method
+SHARED_TIME = 0.2  # of the seconds, for the descent that all pieces share where it is all there is
 LONG = 300  # steps of a descent that no time limits
 SINGLE_TIME = 0.5  # of the time left, for the piece of the greatest bound: it is halved each time
 
 Progress = Callable[[float, Tensor], None]
+Enough = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ellipsoidal(
@@ -92,94 +96,124 @@ def _solved(
         pieces.told = lambda bound: progress(
             time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
         )
-    large, many = _side(plain, norm) > LARGEST_SIDE, pieces.count > _batch_size(plain, norm)
-    if (large or many) and not network.batch_shape:
-        _descend(plain, norm, pieces, steps, large)
-    if norm == 1 or not large:
-        _minimise(plain, norm, pieces, steps or STEPS)
+    newton = _newton_pays(plain, norm, pieces)
+    found = None
+    if not network.batch_shape and (not newton or _side(plain, norm) > SLOW_SIDE):
+        found = _descend(plain, norm, pieces, steps, newton)
+    if norm == 1 or newton:
+        _minimise(plain, norm, pieces, steps or STEPS, found)
     return pieces
 
 
-def _minimise(network: Network, norm: float, pieces: "_Pieces", steps: int) -> None:
-    """Newton's method, the pieces in batches; where they are many, coarsely at first, which tells
-    the few that may be the greatest."""
-    starts, size = _Starts(network), _batch_size(network, norm)
+def _newton_pays(network: Network, norm: float, pieces: "_Pieces") -> bool:
+    """Whether the time is enough for some Newton steps on every piece, as told by that of a
+    Cholesky factorisation."""
+    side = _side(network, norm)
+    if side <= SLOW_SIDE or math.isinf(pieces.left):
+        return side <= LARGEST_SIDE
+    step = CHOLESKYS * (side / 1000) ** 3 * min(_cholesky_seconds(network) for _ in range(3))
+    return side <= LARGEST_SIDE and FEW_STEPS * (pieces.count + 1) * step <= pieces.left
+
+
+def _cholesky_seconds(network: Network) -> float:
+    """Of a matrix of 1000 rows, on the network's device."""
+    matrix = torch.eye(1000, dtype=torch.float64, device=network.device)
+    begin = time.monotonic()
+    torch.linalg.cholesky_ex(matrix).info.item()
+    return time.monotonic() - begin
+
+
+def _minimise(
+    network: Network, norm: float, pieces: "_Pieces", steps: int, found: Multipliers | None
+) -> None:
+    """Newton's method, the pieces in batches, the greatest first. Where they are many, the first
+    comes to its central path and shares what it has found, and each leaves off for the next
+    greatest once it is less."""
+    starts, size = _Starts(network, found), _batch_size(network, norm)
     chain = None if has_linear_neurons(network) else chain_forms(network)
-    gap = 1.0
     final = TOLERANCE if _side(network, norm) < ROUGH_SIDE else ROUGH
-    for tolerance in (COARSE, final) if pieces.count > size else (final,):
-        while (chosen := pieces.open(size)) is not None:
-            forms = _forms(network, chain, norm, *chosen)
-            samples, indices = (x[: forms.batch] for x in chosen)
-            if forms.side > LARGEST_SIDE:
-                return
-            theta = starts.theta(forms, samples, indices)
+    first = pieces.count > size
+    while (chosen := pieces.open(size)) is not None:
+        forms = _forms(network, chain, norm, *chosen)
+        samples, indices = (x[: forms.batch] for x in chosen)
+        if forms.side > LARGEST_SIDE:
+            return
+        start = starts.of(forms, samples, indices)
 
-            def prove(path: Path, forms=forms, theta=theta, chosen=(samples, indices)) -> None:
-                proven = certified(forms, path.least, (path.inside, theta))
-                pieces.improve(*chosen, proven)
+        def prove(path: Path, forms=forms, start=start, chosen=(samples, indices)) -> None:
+            proven = certified(forms, path.least, (path.inside, start.theta))
+            pieces.improve(*chosen, proven)
 
-            path = minimised(
-                forms,
-                theta,
-                tolerance,
-                pieces.finished(samples),
-                steps,
-                prove if pieces.told else None,
-                gap,
-            )
-            prove(path)
-            pieces.waiting[samples, indices] = False
-            starts.keep(path, samples, indices)
-        pieces.waiting[:] = True
-        gap = COARSE / SCHEDULE
+        path = minimised(
+            forms,
+            start,
+            COARSE if first else final,
+            pieces.late if first else pieces.finished(samples, indices),
+            steps - int(pieces.spent[samples, indices].max()),
+            prove if pieces.told else None,
+        )
+        prove(path)
+        pieces.spent[samples, indices] += path.steps
+        starts.keep(path, samples, indices)
+        if not first:
+            pieces.waiting[samples, indices] &= ~path.solved
+            pieces.waiting &= pieces.spent < steps
+        elif forms.moving is None and not network.batch_shape:
+            shared = _multipliers(network, forms, path.first[0])
+            pieces.improve_all(certified_pieces(network, norm, shared))
+        first = False
 
 
 class _Starts:
-    """Where programs start: at products of norms, or where the first program of a single network
-    came to its central path, or where they came to themselves."""
+    """Where programs start: where they left off, or where the first program of a single network
+    came to its central path, or at `found`, or at products of norms."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, found: Multipliers | None):
         self.cold, self.single = layered_start(network, SLACK), not network.batch_shape
+        self.found = self.cold if found is None else found
         self.shared: Tensor | None = None
-        self.own: dict[tuple[int, int], Tensor] = {}
+        self.own: dict[tuple[int, int], Point] = {}
 
-    def theta(self, forms: Forms, samples: Tensor, indices: Tensor) -> Tensor:
-        cold = _theta(self.cold, forms, samples)
+    def of(self, forms: Forms, samples: Tensor, indices: Tensor) -> Point:
         places = zip(samples.tolist(), indices.tolist(), strict=True)
-        rows = [self.own.get(place, self.shared) for place in places]
-        if any(row is None or row.shape != cold.shape[1:] for row in rows):
-            return cold
-        warm = torch.where(forms.free, torch.stack(rows), cold)
-        return torch.where(Barrier(forms).inside(warm).unsqueeze(-1), warm, cold)
+        own = [self.own.get(place) for place in places]
+        if all(point is not None and point.theta.shape[-1] == forms.side for point in own):
+            return Point.stacked(own)
+        cold, warm = (_theta(start, forms, samples) for start in (self.cold, self.found))
+        if self.shared is not None and self.shared.shape == cold.shape[1:]:
+            warm = self.shared.expand_as(cold)
+        warm, barrier = torch.where(forms.free, warm, cold), Barrier(forms)
+        return barrier.first(torch.where(barrier.inside(warm).unsqueeze(-1), warm, cold))
 
     def keep(self, path: Path, samples: Tensor, indices: Tensor) -> None:
         places = zip(samples.tolist(), indices.tolist(), strict=True)
-        self.own.update(zip(places, path.inside, strict=True))
+        self.own.update({place: path.last[i] for i, place in enumerate(places)})
         if self.single and self.shared is None:
             self.shared = path.first[0]
 
 
 def _descend(
-    network: Network, norm: float, pieces: "_Pieces", steps: int | None, large: bool
-) -> None:
-    """The structured descent: multipliers that all pieces share; for large networks, where Newton's
-    method does not follow, then each piece's own, the greatest first."""
-    found, share = layered_start(network), SHARED_TIME
-    if not large:
-        steps = min(steps or SHARED_STEPS, SHARED_STEPS)
+    network: Network, norm: float, pieces: "_Pieces", steps: int | None, newton: bool
+) -> Multipliers:
+    """The structured descent: multipliers that all pieces share; where Newton's method does not
+    follow, then each piece's own, the greatest first. Returns the shared ones."""
+    found, alone = layered_start(network), newton or pieces.count == 1
+    if newton:
+        steps, share = min(steps or FIRST_STEPS, FIRST_STEPS), FIRST_TIME
     else:
         steps = LONG if steps is None and math.isinf(pieces.left) else steps
-        share = share if pieces.count > 1 else 1.0
-    chosen = None
+        share = 1.0 if alone else SHARED_TIME
+    shared = chosen = None
     while pieces.left > 0:
         found = descend(network, norm, found, chosen, seconds=share * pieces.left, steps=steps)
+        shared = shared or found
         pieces.improve_all(certified_pieces(network, norm, found))
         if chosen is not None:
             pieces.waiting[:, chosen] = False
-        if norm == 1 or not large or (opened := pieces.open(1)) is None or pieces.count == 1:
+        if norm == 1 or alone or (opened := pieces.open(1)) is None:
             break
         chosen, share = opened[1], SINGLE_TIME
+    return shared or found
 
 
 class _Pieces:
@@ -190,6 +224,7 @@ class _Pieces:
         self.uppers, self.whole, self.deadline = uppers, whole.reshape(-1), deadline
         self.told: Callable[[Tensor], None] | None = None  # of each better bound
         self.waiting = uppers > 0
+        self.spent = torch.zeros_like(uppers, dtype=torch.long)  # Newton steps
         self.floors = torch.zeros_like(uppers[:, 0])
 
     @property
@@ -216,16 +251,24 @@ class _Pieces:
         first = rank[samples, indices].argsort(stable=True)[:size]
         return samples[first], indices[first]
 
-    def finished(self, samples: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """For `minimised`: whether a piece cannot be its network's greatest, or time is up."""
+    def finished(self, samples: Tensor, indices: Tensor) -> Enough:
+        """For `minimised`: whether a piece cannot be its network's greatest, or is not now, or time
+        is up."""
+        others = self.waiting.clone()
+        others[samples, indices] = False
+        following = LEAD * torch.where(others, self.uppers, 0.0).amax(-1)
 
         def enough(running: Tensor, values: Tensor, lower: Tensor) -> Tensor:
             owners = samples[running]
             self.floors.scatter_reduce_(0, owners, lower, "amax")
-            late = self.left <= 0
-            return (values < self.floors[owners]) | late
+            least = torch.maximum(self.floors, following)[owners]
+            return (values < least) | self.late(running, values, lower)
 
         return enough
+
+    def late(self, running: Tensor, values: Tensor, lower: Tensor) -> Tensor:
+        """For `minimised`: whether time is up."""
+        return torch.full_like(values, self.left <= 0, dtype=torch.bool)
 
     def improve(self, samples: Tensor, indices: Tensor, values: Tensor) -> None:
         """Proven bounds."""
@@ -247,8 +290,8 @@ class _EachPiece(_Pieces):
     def bound(self) -> Tensor:
         return torch.minimum(self.uppers, self.whole.unsqueeze(-1))
 
-    def finished(self, samples: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        return lambda running, values, lower: torch.full_like(values, self.left <= 0).bool()
+    def finished(self, samples: Tensor, indices: Tensor) -> Enough:
+        return self.late
 
 
 def _cheap(network: Network, plain: Network, norm: float) -> Tensor:
@@ -316,6 +359,12 @@ def _mixed(network: Network, norm: float, samples: Tensor, indices: Tensor) -> M
     if norm == math.inf:
         exit = exit[each, indices].unsqueeze(-2)
     return mixed_forms(network, samples, entry, exit, backward=norm == 1)
+
+
+def _multipliers(network: Network, forms: Forms, theta: Tensor) -> Multipliers:
+    """Those of one program (N,), for all pieces."""
+    first, *stages, last = theta.split(forms.sizes)
+    return Multipliers(first.expand(network.input_size), stages, last.expand(network.output_size))
 
 
 def _theta(start: Multipliers, forms: Forms, samples: Tensor) -> Tensor:
