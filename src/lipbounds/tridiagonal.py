@@ -27,18 +27,22 @@ class Factors:
 def factorise(diagonal: list[Tensor], below: list[Tensor]) -> Factors:
     """The Cholesky factorisation of a batch, block after block; where it breaks down, `positive` is
     False and the factors mean nothing."""
-    cholesky, coupling, failures = [], [], []
+    cholesky, coupling, failed = [], [], torch.zeros_like(diagonal[0][..., 0, 0], dtype=torch.bool)
     for k, block in enumerate(diagonal):
+        if bool(failed.all()):  # spare the rest
+            cholesky.append(torch.zeros_like(block))
+            coupling.append(torch.zeros_like(below[k - 1].mT))
+            continue
         if k:
             lower = torch.linalg.solve_triangular(cholesky[-1], below[k - 1].mT, upper=False)
             block = block - lower.mT @ lower
             coupling.append(lower)
         factor, info = torch.linalg.cholesky_ex(block)
         cholesky.append(factor)
-        failures.append(info)
+        failed = failed | (info != 0)
     ends = torch.cat([factor.diagonal(dim1=-2, dim2=-1) for factor in cholesky], -1)
     sound = ((ends > 0) & torch.isfinite(ends)).all(-1)
-    return Factors(cholesky, coupling, sound & (torch.stack(failures) == 0).all(0))
+    return Factors(cholesky, coupling, sound & ~failed)
 
 
 def inverse(factors: Factors) -> Tensor:

@@ -14,6 +14,7 @@ from ..descent import descend
 from ..feasibility import certified
 from ..forms import Forms, chain_forms, column_forms, priced, reached, row_forms
 from ..layered import layered_start
+from ..links import links
 from ..mixed_forms import MixedForms, has_linear_neurons, mixed_forms
 from ..network import Network
 from ..norms import checked_norm
@@ -35,7 +36,8 @@ LARGEST_SIDE = 4500  # of Q for Newton's method, whose step takes two seconds th
 MEMORY = 2**27  # bytes of the Newton matrices of one batch of programs
 MATRICES = 10  # of N^2 float64 that a Newton step holds for each program
 FEW_STAGES = 6  # whose K_1 is cheap
-SLOW_SIDE = 3000  # of Q from which a descent goes before Newton's method, or in its place
+SLOW_SIDE = 3000  # of Q from which a descent may go before Newton's method, or in its place
+CHEAP = 0.1  # cubes of its blocks, as a share of Newton's, up to which it does
 CHOLESKYS = 4  # of Q, which take as long as a Newton step
 FEW_STEPS = 5  # of Newton's method for each piece, below which the descent comes further
 FIRST_STEPS, FIRST_TIME = 100, 0.1  # of the seconds, for the descent before Newton's method
@@ -96,23 +98,32 @@ def _solved(
         pieces.told = lambda bound: progress(
             time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
         )
-    newton = _newton_pays(plain, norm, pieces)
+    newton = _side(plain, norm) <= LARGEST_SIDE
     found = None
-    if not network.batch_shape and (not newton or _side(plain, norm) > SLOW_SIDE):
+    if not network.batch_shape and _descent_pays(plain, norm):
+        newton &= _enough_for_newton(plain, norm, pieces)
         found = _descend(plain, norm, pieces, steps, newton)
     if norm == 1 or newton:
         _minimise(plain, norm, pieces, steps or STEPS, found)
     return pieces
 
 
-def _newton_pays(network: Network, norm: float, pieces: "_Pieces") -> bool:
+def _descent_pays(network: Network, norm: float) -> bool:
+    """Whether Newton steps are slow, and dear beside those of a descent, which factorises no window
+    of max-pooling and does not invert; or out of the question."""
+    side = _side(network, norm)
+    if not SLOW_SIDE < side <= LARGEST_SIDE:
+        return side > LARGEST_SIDE
+    trunk = [network.input_size, *(len(link.outer) for link in links(network))]
+    return sum(size**3 for size in trunk) <= CHEAP * side**3
+
+
+def _enough_for_newton(network: Network, norm: float, pieces: "_Pieces") -> bool:
     """Whether the time is enough for some Newton steps on every piece, as told by that of a
     Cholesky factorisation."""
-    side = _side(network, norm)
-    if side <= SLOW_SIDE or math.isinf(pieces.left):
-        return side <= LARGEST_SIDE
-    step = CHOLESKYS * (side / 1000) ** 3 * min(_cholesky_seconds(network) for _ in range(3))
-    return side <= LARGEST_SIDE and FEW_STEPS * (pieces.count + 1) * step <= pieces.left
+    second = min(_cholesky_seconds(network) for _ in range(3))
+    step = CHOLESKYS * (_side(network, norm) / 1000) ** 3 * second
+    return FEW_STEPS * (pieces.count + 1) * step <= pieces.left
 
 
 def _cholesky_seconds(network: Network) -> float:
