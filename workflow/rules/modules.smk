@@ -44,6 +44,7 @@ METHODS = package(
 )
 METHODS += package(  # K_5
     "barrier",
+    "best_first",
     "bounds/ellipsoidal",
     "bounds/sensitivity",
     "descent",

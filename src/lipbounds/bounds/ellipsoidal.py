@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..barrier import Barrier, Path, Point, minimised
+from ..best_first import EachPiece, Pieces
 from ..descent import descend
 from ..feasibility import certified
 from ..forms import Forms, chain_forms, column_forms, priced, reached, row_forms
@@ -26,7 +27,6 @@ from .combettes_pesquet import combettes_pesquet
 from .product import product
 
 COARSE = 1.5  # relative gap at which the first of many programs is on the central path
-LEAD = 0.98  # of the next greatest piece's bound, below which a piece waits
 TOLERANCE = 1e-7  # relative gap at which a program is solved; about ten times the loss of the bound
 ROUGH, ROUGH_SIDE = 1e-3, 500  # the same from so many rows of Q on
 STEPS = 150  # of Newton's method for a program, at most; 30 to 60 are usual
@@ -46,7 +46,6 @@ LONG = 300  # steps of a descent that no time limits
 SINGLE_TIME = 0.5  # of the time left, for the piece of the greatest bound: it is halved each time
 
 Progress = Callable[[float, Tensor], None]
-Enough = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ellipsoidal(
@@ -67,7 +66,7 @@ def ellipsoidal(
     Returns an upper bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a
     product of layers overflows.
     """
-    pieces = _solved(network, checked_norm(norm), _Pieces, seconds, progress, steps)
+    pieces = _solved(network, checked_norm(norm), Pieces, seconds, progress, steps)
     return pieces.bound.reshape(network.batch_shape)
 
 
@@ -79,18 +78,18 @@ def ellipsoidal_rows(
 ) -> Tensor:
     """What K_5(inf) is the greatest of, for every output row: |f_i(x) - f_i(x')| <= it where
     |x - x'| <= 1 entrywise. Shape (*batch_shape, n_out); otherwise as `ellipsoidal`."""
-    pieces = _solved(network, math.inf, _EachPiece, seconds, progress, steps)
+    pieces = _solved(network, math.inf, EachPiece, seconds, progress, steps)
     return pieces.bound.reshape((*network.batch_shape, network.output_size))
 
 
 def _solved(
     network: Network,
     norm: float,
-    kind: type["_Pieces"],
+    kind: type[Pieces],
     seconds: float,
     progress: Progress | None,
     steps: int | None,
-) -> "_Pieces":
+) -> Pieces:
     begin = time.monotonic()
     plain = merged(maxima_first(explicit(network) if network.has_pools else network))
     pieces = kind(_cheap(network, plain, norm), _whole(network, norm), begin + seconds)
@@ -118,7 +117,7 @@ def _descent_pays(network: Network, norm: float) -> bool:
     return sum(size**3 for size in trunk) <= CHEAP * side**3
 
 
-def _enough_for_newton(network: Network, norm: float, pieces: "_Pieces") -> bool:
+def _enough_for_newton(network: Network, norm: float, pieces: Pieces) -> bool:
     """Whether the time is enough for some Newton steps on every piece, as told by that of a
     Cholesky factorisation."""
     second = min(_cholesky_seconds(network) for _ in range(3))
@@ -135,7 +134,7 @@ def _cholesky_seconds(network: Network) -> float:
 
 
 def _minimise(
-    network: Network, norm: float, pieces: "_Pieces", steps: int, found: Multipliers | None
+    network: Network, norm: float, pieces: Pieces, steps: int, found: Multipliers | None
 ) -> None:
     """Newton's method, the pieces in batches, the greatest first. Where they are many, the first
     comes to its central path and shares what it has found, and each leaves off for the next
@@ -143,7 +142,7 @@ def _minimise(
     starts, size = _Starts(network, found), _batch_size(network, norm)
     chain = None if has_linear_neurons(network) else chain_forms(network)
     final = TOLERANCE if _side(network, norm) < ROUGH_SIDE else ROUGH
-    first = pieces.count > size
+    many = first = pieces.count > size
     while (chosen := pieces.open(size)) is not None:
         forms = _forms(network, chain, norm, *chosen)
         samples, indices = (x[: forms.batch] for x in chosen)
@@ -165,7 +164,8 @@ def _minimise(
         )
         prove(path)
         pieces.spent[samples, indices] += path.steps
-        starts.keep(path, samples, indices)
+        if many:
+            starts.keep(path, samples, indices)
         if not first:
             pieces.waiting[samples, indices] &= ~path.solved
             pieces.waiting &= pieces.spent < steps
@@ -204,7 +204,7 @@ class _Starts:
 
 
 def _descend(
-    network: Network, norm: float, pieces: "_Pieces", steps: int | None, newton: bool
+    network: Network, norm: float, pieces: Pieces, steps: int | None, newton: bool
 ) -> Multipliers:
     """The structured descent: multipliers that all pieces share; where Newton's method does not
     follow, then each piece's own, the greatest first. Returns the shared ones."""
@@ -225,84 +225,6 @@ def _descend(
             break
         chosen, share = opened[1], SINGLE_TIME
     return shared or found
-
-
-class _Pieces:
-    """What is known of each piece of each network: proven bounds (S, pieces), and per network an
-    estimate from below of the greatest of them, which spares the pieces that are less."""
-
-    def __init__(self, uppers: Tensor, whole: Tensor, deadline: float):
-        self.uppers, self.whole, self.deadline = uppers, whole.reshape(-1), deadline
-        self.told: Callable[[Tensor], None] | None = None  # of each better bound
-        self.waiting = uppers > 0
-        self.spent = torch.zeros_like(uppers, dtype=torch.long)  # Newton steps
-        self.floors = torch.zeros_like(uppers[:, 0])
-
-    @property
-    def bound(self) -> Tensor:
-        return torch.minimum(self.uppers.amax(-1), self.whole)
-
-    @property
-    def count(self) -> int:
-        return self.uppers.numel()
-
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return self.deadline - time.monotonic()
-
-    def open(self, size: int) -> tuple[Tensor, Tensor] | None:
-        """Up to `size` pieces that may raise their network's bound, the greatest first; None where
-        there are none, or time is up."""
-        self.waiting &= self.uppers > self.floors.unsqueeze(-1)
-        if self.left <= 0 or not bool(self.waiting.any()):
-            return None
-        rank = torch.where(self.waiting, self.uppers, -1.0).argsort(-1, descending=True).argsort(-1)
-        samples, indices = self.waiting.nonzero(as_tuple=True)
-        first = rank[samples, indices].argsort(stable=True)[:size]
-        return samples[first], indices[first]
-
-    def finished(self, samples: Tensor, indices: Tensor) -> Enough:
-        """For `minimised`: whether a piece cannot be its network's greatest, or is not now, or time
-        is up."""
-        others = self.waiting.clone()
-        others[samples, indices] = False
-        following = LEAD * torch.where(others, self.uppers, 0.0).amax(-1)
-
-        def enough(running: Tensor, values: Tensor, lower: Tensor) -> Tensor:
-            owners = samples[running]
-            self.floors.scatter_reduce_(0, owners, lower, "amax")
-            least = torch.maximum(self.floors, following)[owners]
-            return (values < least) | self.late(running, values, lower)
-
-        return enough
-
-    def late(self, running: Tensor, values: Tensor, lower: Tensor) -> Tensor:
-        """For `minimised`: whether time is up."""
-        return torch.full_like(values, self.left <= 0, dtype=torch.bool)
-
-    def improve(self, samples: Tensor, indices: Tensor, values: Tensor) -> None:
-        """Proven bounds."""
-        before = self.bound
-        self.uppers[samples, indices] = torch.minimum(self.uppers[samples, indices], values)
-        if self.told is not None and bool((self.bound < before).any()):
-            self.told(self.bound)
-
-    def improve_all(self, values: Tensor) -> None:
-        """Proven bounds of all pieces of a single network."""
-        each = torch.arange(self.count, device=values.device)
-        self.improve(torch.zeros_like(each), each, values)
-
-
-class _EachPiece(_Pieces):
-    """The same where every piece counts for itself, (S, pieces)."""
-
-    @property
-    def bound(self) -> Tensor:
-        return torch.minimum(self.uppers, self.whole.unsqueeze(-1))
-
-    def finished(self, samples: Tensor, indices: Tensor) -> Enough:
-        return self.late
 
 
 def _cheap(network: Network, plain: Network, norm: float) -> Tensor:
