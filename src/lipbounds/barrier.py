@@ -185,10 +185,11 @@ class Barrier:
         """The point at a share of the step that lowers phi enough, and whether there is one: the
         first good one of halves, from twice the last; then the better of half as much and a
         quarter or three quarters as much again."""
+        ray = _Ray(self, point, step, decrement)
         best, moved = point, torch.zeros_like(point.positive)
         ahead = (2 * point.ahead).clamp(max=1.0)
         while not bool(moved.all()) and bool((ahead > SHORTEST_STEP).any()):
-            tried, good = self._tried(point, step, decrement, ahead)
+            tried, good = ray.tried(ahead)
             good &= ~moved
             best, moved = tried.where(good, best), moved | good
             ahead = torch.where(moved, ahead, ahead / 2)
@@ -196,7 +197,7 @@ class Barrier:
         for _ in range(2):
             if not bool(short.any()):
                 break
-            tried, good = self._tried(point, step, decrement, more)
+            tried, good = ray.tried(more)
             good &= short & (tried.phi < best.phi)
             best = tried.where(good, best)
             more = torch.where(good, 1.75 * ahead, 1.25 * ahead)
@@ -215,18 +216,34 @@ class Barrier:
             best, again = tried.where(moved, best), 2 * again
         return best
 
-    def _tried(
-        self, point: Point, step: Tensor, decrement: Tensor, ahead: Tensor
-    ) -> tuple[Point, Tensor]:
-        """The point `ahead` of the step away, and whether phi is low enough there and the cone's
-        edge not so near that later steps are short."""
-        along = ahead.unsqueeze(-1) * step
-        tried = self.evaluate(point.theta * (1 + along), point.t)
-        enough = point.phi - ARMIJO * ahead * decrement + 1e-10 * point.phi.abs()
-        good = tried.positive & (tried.phi <= enough)
-        if bool(good.any()):
-            good &= self.inside(point.theta * (1 + along / INSIDE))
-        return tried, good
+
+class _Ray:
+    """The points theta (1 + a step), a > 0: feasible at `within` (b,), and not from `beyond` on, as
+    far as is known."""
+
+    def __init__(self, barrier: Barrier, point: Point, step: Tensor, decrement: Tensor):
+        self.barrier, self.point, self.step = barrier, point, step
+        self.decrement, self.within = decrement, torch.zeros_like(decrement)
+        self.beyond = torch.full_like(decrement, torch.inf)
+
+    def tried(self, ahead: Tensor) -> tuple[Point, Tensor]:
+        """The point `ahead` of the step away, and whether the cone's edge is not so near there that
+        later steps are short, and phi low enough."""
+        further = ahead / INSIDE
+        unknown = (further > self.within) & (further < self.beyond)
+        if bool(unknown.any()):
+            inside = self.barrier.inside(self._theta(further))
+            self.within = torch.where(inside, torch.maximum(self.within, further), self.within)
+            self.beyond = torch.where(inside, self.beyond, torch.minimum(self.beyond, further))
+        good = further <= self.within
+        if not bool(good.any()):
+            return self.point, good
+        tried = self.barrier.evaluate(self._theta(ahead), self.point.t)
+        enough = self.point.phi - ARMIJO * ahead * self.decrement + 1e-10 * self.point.phi.abs()
+        return tried, good & tried.positive & (tried.phi <= enough)
+
+    def _theta(self, ahead: Tensor) -> Tensor:
+        return self.point.theta * (1 + ahead.unsqueeze(-1) * self.step)
 
 
 # Multipliers (a mu, a lambda, nu / a) are those of a congruent form, whose log det differs by
