@@ -40,8 +40,9 @@ SLOW_SIDE = 3000  # of Q from which a descent may go before Newton's method, or 
 CHEAP = 0.1  # cubes of its blocks, as a share of Newton's, up to which it does
 CHOLESKYS = 4  # of Q, which take as long as a Newton step
 FEW_STEPS = 5  # of Newton's method for each piece, below which the descent comes further
-FIRST_STEPS, FIRST_TIME = 100, 0.1  # of the seconds, for the descent before Newton's method
-SHARED_TIME = 0.2  # of the seconds, for the descent that all pieces share where it is all there is
+FIRST_STEPS = 100  # of the descent that all pieces share
+FIRST_TIME = 0.1  # of the seconds, for it, where there is enough for Newton's method after it
+SHARED_TIME = 0.2  # the same where there is not
 LONG = 300  # steps of a descent that no time limits
 SINGLE_TIME = 0.5  # of the time left, for the piece of the greatest bound: it is halved each time
 
@@ -97,40 +98,40 @@ def _solved(
         pieces.told = lambda bound: progress(
             time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
         )
-    newton = _side(plain, norm) <= LARGEST_SIDE
-    found = None
-    if not network.batch_shape and _descent_pays(plain, norm):
-        newton &= _enough_for_newton(plain, norm, pieces)
-        found = _descend(plain, norm, pieces, steps, newton)
+    found, single = None, pieces.count == 1
+    side = _side(plain, norm)
+    newton = side <= LARGEST_SIDE
+    if not network.batch_shape and pieces.left > 0:
+        enough = newton and _enough_for_newton(side, pieces, plain.device)
+        cheap = not newton or (side > SLOW_SIDE and _descent_is_cheap(plain, side))
+        newton = newton and (enough or not cheap)
+        if (cheap and (newton or not single)) or not (enough or single):
+            found = _descend(plain, norm, pieces, steps, FIRST_TIME if enough else SHARED_TIME)
+        if not newton and norm != 1:
+            _descend_each(plain, norm, pieces, steps, found or layered_start(plain))
     if norm == 1 or newton:
         _minimise(plain, norm, pieces, steps or STEPS, found)
     return pieces
 
 
-def _descent_pays(network: Network, norm: float) -> bool:
-    """Whether Newton steps are slow, and dear beside those of a descent, which factorises no window
-    of max-pooling and does not invert; or out of the question."""
-    side = _side(network, norm)
-    if not SLOW_SIDE < side <= LARGEST_SIDE:
-        return side > LARGEST_SIDE
+def _descent_is_cheap(network: Network, side: int) -> bool:
+    """Whether a step of the descent, which factorises no window of max-pooling and does not invert,
+    is cheap beside one of Newton's method."""
     trunk = [network.input_size, *(len(link.outer) for link in links(network))]
     return sum(size**3 for size in trunk) <= CHEAP * side**3
 
 
-def _enough_for_newton(network: Network, norm: float, pieces: Pieces) -> bool:
+def _enough_for_newton(side: int, pieces: Pieces, device: torch.device) -> bool:
     """Whether the time is enough for some Newton steps on every piece, as told by that of a
     Cholesky factorisation."""
-    second = min(_cholesky_seconds(network) for _ in range(3))
-    step = CHOLESKYS * (_side(network, norm) / 1000) ** 3 * second
+    matrix = torch.eye(1000, dtype=torch.float64, device=device)
+    seconds = []
+    for _ in range(3):
+        begin = time.monotonic()
+        torch.linalg.cholesky_ex(matrix).info.item()
+        seconds.append(time.monotonic() - begin)
+    step = CHOLESKYS * (side / 1000) ** 3 * min(seconds)
     return FEW_STEPS * (pieces.count + 1) * step <= pieces.left
-
-
-def _cholesky_seconds(network: Network) -> float:
-    """Of a matrix of 1000 rows, on the network's device."""
-    matrix = torch.eye(1000, dtype=torch.float64, device=network.device)
-    begin = time.monotonic()
-    torch.linalg.cholesky_ex(matrix).info.item()
-    return time.monotonic() - begin
 
 
 def _minimise(
@@ -204,27 +205,27 @@ class _Starts:
 
 
 def _descend(
-    network: Network, norm: float, pieces: Pieces, steps: int | None, newton: bool
+    network: Network, norm: float, pieces: Pieces, steps: int | None, share: float
 ) -> Multipliers:
-    """The structured descent: multipliers that all pieces share; where Newton's method does not
-    follow, then each piece's own, the greatest first. Returns the shared ones."""
-    found, alone = layered_start(network), newton or pieces.count == 1
-    if newton:
-        steps, share = min(steps or FIRST_STEPS, FIRST_STEPS), FIRST_TIME
-    else:
-        steps = LONG if steps is None and math.isinf(pieces.left) else steps
-        share = 1.0 if alone else SHARED_TIME
-    shared = chosen = None
-    while pieces.left > 0:
-        found = descend(network, norm, found, chosen, seconds=share * pieces.left, steps=steps)
-        shared = shared or found
+    """The structured descent for a share of the time: multipliers that all pieces share."""
+    seconds, start = share * pieces.left, layered_start(network)
+    steps = min(steps or FIRST_STEPS, FIRST_STEPS)
+    found = descend(network, norm, start, seconds=seconds, steps=steps)
+    pieces.improve_all(certified_pieces(network, norm, found))
+    return found
+
+
+def _descend_each(
+    network: Network, norm: float, pieces: Pieces, steps: int | None, found: Multipliers
+) -> None:
+    """The same for each piece alone from there, the greatest first."""
+    steps = LONG if steps is None and math.isinf(pieces.left) else steps
+    share = SINGLE_TIME if pieces.count > 1 else 1.0
+    while (opened := pieces.open(1)) is not None:
+        chosen, seconds = opened[1], share * pieces.left
+        found = descend(network, norm, found, chosen, seconds=seconds, steps=steps)
         pieces.improve_all(certified_pieces(network, norm, found))
-        if chosen is not None:
-            pieces.waiting[:, chosen] = False
-        if norm == 1 or alone or (opened := pieces.open(1)) is None:
-            break
-        chosen, share = opened[1], SINGLE_TIME
-    return shared or found
+        pieces.waiting[:, chosen] = False
 
 
 def _cheap(network: Network, plain: Network, norm: float) -> Tensor:
