@@ -294,11 +294,12 @@ def _scale(direct: Tensor, inverse: Tensor, power: Tensor, t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Path:
-    """What `minimised` has found, multipliers (b, N) each: of the least value; of the last point
-    near the central path at least NEAR from the optimum, well inside the cone; and of the
-    first such point, from where other pieces of the network may start. `last`: from where programs
-    may go on; `solved` (b,): those that need not; steps taken (b,)."""
+    """What `minimised` has found, the least `value` (b,), and multipliers (b, N): of that value; of
+    the last point near the central path at least NEAR from the optimum, well inside the cone; and
+    of the first such point, from where other pieces of the network may start. `last`: from where
+    programs may go on; `solved` (b,): those that need not; steps taken (b,)."""
 
+    value: Tensor
     least: Tensor
     inside: Tensor
     first: Tensor
@@ -326,7 +327,7 @@ def minimised(
     indices, barrier = torch.arange(len(start.t), device=start.t.device), Barrier(forms)
     copies = (start.theta.clone() for _ in range(3))
     none = torch.zeros_like(indices)
-    path = Path(*copies, start[indices], none.bool(), none)
+    path = Path(start.value.clone(), *copies, start[indices], none.bool(), none)
     point = start
     least, lower, idle = (x * point.value for x in (1.0, 0.0, 0.0))
     for _ in range(steps):
@@ -338,7 +339,7 @@ def minimised(
         better, raised = point.value < least, point.t > before.t
         idle = torch.where((point.value < (1 - tolerance) * least) | raised, 0.0, idle + 1)
         least = torch.where(better, point.value, least)
-        path.least[indices[better]] = point.theta[better]
+        path.value[indices], path.least[indices[better]] = least, point.theta[better]
         deep = raised & (forms.side > 2 * NEAR * before.t * least)
         path.inside[indices[deep]] = point.theta[deep]
         first = raised & (before.t == start.t[indices])
@@ -356,9 +357,12 @@ def minimised(
             indices, least, lower = (x[kept] for x in (indices, least, lower))
             idle, point = idle[kept], point[kept]
             barrier = Barrier(barrier.forms.select(kept))
-    return replace(path, least=_sharpened(Barrier(forms), path.least))
+    return path
 
 
-def _sharpened(barrier: Barrier, theta: Tensor) -> Tensor:
+def sharpened(forms: Forms, theta: Tensor) -> Tensor:
     """With the last block's multiplier hardly above its least value."""
-    return barrier.evaluate(theta, 1 / (SHARP * barrier.first(theta).value)).theta
+    barrier = Barrier(forms)
+    ones = torch.ones(len(theta), dtype=theta.dtype, device=theta.device)
+    value = barrier.evaluate(theta, ones).value
+    return barrier.evaluate(theta, 1 / (SHARP * value)).theta

@@ -13,19 +13,20 @@ Enough = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Pieces:
-    """Proven bounds: uppers (S, pieces), and whole (S,) of each network's greatest. floors (S,): an
-    estimate from below of the greatest, which spares the pieces that are less."""
+    """uppers (S, pieces): proven bounds. floors (S,): an estimate from below of each network's
+    greatest, which spares the pieces that are less."""
 
-    def __init__(self, uppers: Tensor, whole: Tensor, deadline: float):
-        self.uppers, self.whole, self.deadline = uppers, whole.reshape(-1), deadline
+    def __init__(self, uppers: Tensor, deadline: float):
+        self.uppers, self.deadline = uppers, deadline
         self.told: Callable[[Tensor], None] | None = None  # of each better bound
         self.waiting = uppers > 0
         self.spent = torch.zeros_like(uppers, dtype=torch.long)  # Newton steps
         self.floors = torch.zeros_like(uppers[:, 0])
+        self.clock = time.monotonic()  # when the last step began
 
     @property
     def bound(self) -> Tensor:
-        return torch.minimum(self.uppers.amax(-1), self.whole)
+        return self.uppers.amax(-1)
 
     @property
     def count(self) -> int:
@@ -39,6 +40,7 @@ class Pieces:
     def open(self, size: int) -> tuple[Tensor, Tensor] | None:
         """Up to `size` pieces that may raise their network's bound, the greatest first; None where
         there are none, or time is up."""
+        self.clock = time.monotonic()
         self.waiting &= self.uppers > self.floors.unsqueeze(-1)
         if self.left <= 0 or not bool(self.waiting.any()):
             return None
@@ -63,12 +65,13 @@ class Pieces:
         return enough
 
     def late(self, running: Tensor, values: Tensor, lower: Tensor) -> Tensor:
-        """For `minimised`: whether time is up."""
-        return torch.full_like(values, self.left <= 0, dtype=torch.bool)
+        """For `minimised`: whether there is no time for another step like the last."""
+        before, self.clock = self.clock, time.monotonic()
+        return torch.full_like(values, self.left <= self.clock - before, dtype=torch.bool)
 
     def improve(self, samples: Tensor, indices: Tensor, values: Tensor) -> None:
         """Proven bounds."""
-        before = self.bound
+        before = self.bound.clone()
         self.uppers[samples, indices] = torch.minimum(self.uppers[samples, indices], values)
         if self.told is not None and bool((self.bound < before).any()):
             self.told(self.bound)
@@ -84,7 +87,7 @@ class EachPiece(Pieces):
 
     @property
     def bound(self) -> Tensor:
-        return torch.minimum(self.uppers, self.whole.unsqueeze(-1))
+        return self.uppers
 
     def finished(self, samples: Tensor, indices: Tensor) -> Enough:
         return self.late

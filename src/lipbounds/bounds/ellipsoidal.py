@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..barrier import Barrier, Path, Point, minimised
+from ..barrier import Barrier, Path, Point, minimised, sharpened
 from ..best_first import EachPiece, Pieces
 from ..descent import descend
 from ..feasibility import certified
@@ -93,7 +93,8 @@ def _solved(
 ) -> Pieces:
     begin = time.monotonic()
     plain = merged(maxima_first(explicit(network) if network.has_pools else network))
-    pieces = kind(_cheap(network, plain, norm), _whole(network, norm), begin + seconds)
+    whole = _whole(network, norm).reshape(-1, 1)
+    pieces = kind(torch.minimum(_cheap(network, plain, norm), whole), begin + seconds)
     if progress is not None:
         pieces.told = lambda bound: progress(
             time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
@@ -152,8 +153,9 @@ def _minimise(
         start = starts.of(forms, samples, indices)
 
         def prove(path: Path, forms=forms, start=start, chosen=(samples, indices)) -> None:
-            proven = certified(forms, path.least, (path.inside, start.theta))
-            pieces.improve(*chosen, proven)
+            if bool((path.value < pieces.uppers[chosen]).any()):
+                least = sharpened(forms, path.least)
+                pieces.improve(*chosen, certified(forms, least, (path.inside, start.theta)))
 
         path = minimised(
             forms,
