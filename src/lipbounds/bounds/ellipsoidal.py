@@ -170,7 +170,8 @@ def _minimise(
         if many:
             starts.keep(path, samples, indices)
         if not first:
-            pieces.waiting[samples, indices] &= ~path.solved
+            done = path.solved | (path.value < pieces.floors[samples])
+            pieces.waiting[samples, indices] &= ~done
             pieces.waiting &= pieces.spent < steps
         elif forms.moving is None and not network.batch_shape:
             shared = _multipliers(network, forms, path.first[0])
