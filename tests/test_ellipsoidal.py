@@ -212,6 +212,7 @@ def test_a_proof_fails_outside_the_cone():
         [[[0.0, 0.0]], [[1.0]]],  # nothing moves
         [[[1e-30, 2e-30]], [[1e30]]],
         [[[2.0, 1.0]]],  # no stage at all
+        [[[-2.0, 1.0], [-2.0, 1.0]], [[-1.0, 1.0], [2.0, 1.0]]],  # rows that cancel if linear
     ],
 )
 @pytest.mark.parametrize("activation", ["relu", "abs", "identity"])
@@ -269,7 +270,7 @@ def module():
 
 @pytest.mark.parametrize("norm", [1.0, math.inf])
 def test_pieces_one_by_one_have_the_value_of_one_batch(module, monkeypatch, norm):
-    """Coarse first, warm starts, columns without the neurons that they do not reach."""
+    """From the first one's central path, columns without the neurons that they do not reach."""
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal(s) for s in ((9, 6), (8, 9), (5, 8))]
     weights[0][:5, :3] = weights[1][:4, 5:] = 0.0

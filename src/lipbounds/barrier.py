@@ -188,7 +188,7 @@ class Barrier:
         ray = _Ray(self, point, step, decrement)
         best, moved = point, torch.zeros_like(point.positive)
         ahead = (2 * point.ahead).clamp(max=1.0)
-        while not bool(moved.all()) and bool((ahead > SHORTEST_STEP).any()):
+        while bool((~moved & (ahead > SHORTEST_STEP)).any()):
             tried, good = ray.tried(ahead)
             good &= ~moved
             best, moved = tried.where(good, best), moved | good
