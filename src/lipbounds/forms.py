@@ -11,7 +11,7 @@ A *piece* is what one program bounds: an output row (l-infinity), an input colum
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -81,24 +81,18 @@ class Forms:
 
     def select(self, chosen: Tensor) -> "Forms":
         """The programs of a boolean mask or of indices (b,)."""
-
-        def part(matrix: Tensor | None) -> Tensor | None:
-            return matrix if matrix is None or matrix.ndim < 3 else matrix[chosen]
-
-        kinds = (self.lows, self.highs, self.majorants)
-        lows, highs, majorants = ([part(m) for m in maps] for maps in kinds)
-        return replace(self, lows=lows, highs=highs, majorants=majorants, last=part(self.last))
+        return self._with_maps(lambda matrix: matrix if matrix.ndim < 3 else matrix[chosen])
 
     def to(self, dtype: torch.dtype) -> "Forms":
-        """The same, rounded."""
+        """The same with maps rounded to `dtype`."""
+        return self._with_maps(lambda matrix: matrix.to(dtype))
 
-        def rounded(maps: Maps) -> list[Tensor | None]:
-            return [None if matrix is None else matrix.to(dtype) for matrix in maps]
-
+    def _with_maps(self, change: Callable[[Tensor], Tensor]) -> "Forms":
         kinds = (self.lows, self.highs, self.majorants)
-        lows, highs, majorants = (rounded(maps) for maps in kinds)
-        last, cost = self.last.to(dtype), self.cost.to(dtype)
-        return replace(self, lows=lows, highs=highs, last=last, majorants=majorants, cost=cost)
+        lows, highs, majorants = (
+            [None if matrix is None else change(matrix) for matrix in maps] for maps in kinds
+        )
+        return replace(self, lows=lows, highs=highs, majorants=majorants, last=change(self.last))
 
     def blocks(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Q's diagonal blocks and those below them for theta (b, N), in order of elimination."""
