@@ -46,7 +46,6 @@ METHODS += package(  # K_5
     "barrier",
     "best_first",
     "bounds/ellipsoidal",
-    "bounds/sensitivity",
     "descent",
     "elimination",
     "feasibility",

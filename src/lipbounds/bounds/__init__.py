@@ -1,4 +1,4 @@
-"""The registry of bounds, and the two functions that run them.
+"""The registry of bounds, and the functions that run them.
 
 Every bound is a function `(network, norm, **its own options)` that returns a tensor of shape
 `network.batch_shape`; a pair `(upper, lower)` where it has a lower end of its own.
@@ -21,14 +21,14 @@ from ..network import Network
 from ..norms import NORMS, checked_norm
 from ..operators import Convolution
 from ..results import Bound
-from ..rewrite import explicit
+from ..rewrite import explicit, scaled_inputs
 from ..rounding import finite
 from .absolute import absolute
-from .averaged import averaged
+from .averaged import averaged, averaged_map
 from .best import Least, best
 from .combettes_pesquet import combettes_pesquet
 from .eclipse import eclipse, eclipse_fast
-from .ellipsoidal import ellipsoidal
+from .ellipsoidal import ellipsoidal, ellipsoidal_rows
 from .equivalence import norm_equivalence
 from .geolip import geolip
 from .liplt import liplt
@@ -36,7 +36,6 @@ from .lipopt import lipopt
 from .lipsdp import lipsdp_layer, lipsdp_neuron
 from .path_norm import path_norm
 from .product import product
-from .sensitivity import sensitivity
 from .seqlip import seqlip
 
 
@@ -135,6 +134,36 @@ def bounds(
     if not frames:
         raise UnsupportedError(f"none of {names} is defined in any of the norms {norms}")
     return pd.concat(frames, ignore_index=True)
+
+
+def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
+    """Upper bounds of |f_i(x) - f_i(x')| over all |x_j - x'_j| <= eps_j.
+
+    eps: radii >= 0, shape (n_0,) or `input_shape`, in the inputs' units. name: "K_4" for F_4(eps),
+    in milliseconds; "K_5" for the least sqrt(mu nu) of each output (docs/k5.md) that is
+    proven within its options `seconds` (60) and `steps`, never above F_4's, the less of both
+    treatments; progress(elapsed seconds, bounds) is called with better ones.
+    Returns (n_out,), (S, n_out) for an ensemble, in the outputs' units. Raises LipboundsError for
+    radii that do not fit, UnsupportedError for another name or option.
+    """
+    radii = _radii(network, eps)
+    if name not in ("K_4", "K_5"):
+        raise UnsupportedError(f"sensitivity has no {name!r}; it has K_4, K_5")
+    _checked(name, math.inf, options)
+    with torch.no_grad():
+        if name == "K_4":
+            return averaged_map(network, radii.unsqueeze(0)).squeeze(-2)
+        moved = ellipsoidal_rows(scaled_inputs(network, radii), **options)
+    return finite(moved, f"the sensitivity by {name}")
+
+
+def _radii(network: Network, eps) -> Tensor:
+    radii = torch.as_tensor(eps, dtype=torch.float64, device=network.device).reshape(-1)
+    if len(radii) != network.input_size:
+        raise LipboundsError(f"{len(radii)} radii for {network.input_size} inputs")
+    if not bool((torch.isfinite(radii) & (radii >= 0)).all()):
+        raise LipboundsError("radii must be finite and not negative")
+    return radii
 
 
 def _checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
