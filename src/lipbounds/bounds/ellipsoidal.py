@@ -39,6 +39,7 @@ FEW_STAGES = 6  # whose K_1 is cheap
 SLOW_SIDE = 3000  # of Q from which a descent may go before Newton's method, or in its place
 CHEAP = 0.1  # cubes of its blocks, as a share of Newton's, up to which it does
 CHOLESKYS = 4  # of Q, which take as long as a Newton step
+SLOWEST = 0.1  # seconds of one of 1000 rows, at most
 FEW_STEPS = 5  # of Newton's method for each piece, below which the descent comes further
 FIRST_STEPS = 100  # of the descent that all pieces share
 FIRST_TIME = 0.1  # of the seconds, for it, where there is enough for Newton's method after it
@@ -106,7 +107,7 @@ def _solved(
         enough = newton and _enough_for_newton(side, pieces, plain.device)
         cheap = not newton or (side > SLOW_SIDE and _descent_is_cheap(plain, side))
         newton = newton and (enough or not cheap)
-        if (cheap and (newton or not single)) or not (enough or single):
+        if (cheap and newton) if single else (cheap or not enough):
             found = _descend(plain, norm, pieces, steps, FIRST_TIME if enough else SHARED_TIME)
         if not newton and norm != 1:
             _descend_each(plain, norm, pieces, steps, found or layered_start(plain))
@@ -124,15 +125,17 @@ def _descent_is_cheap(network: Network, side: int) -> bool:
 
 def _enough_for_newton(side: int, pieces: Pieces, device: torch.device) -> bool:
     """Whether the time is enough for some Newton steps on every piece, as told by that of a
-    Cholesky factorisation."""
+    Cholesky factorisation, which is measured where it matters."""
+    count = FEW_STEPS * (pieces.count + 1) * CHOLESKYS * (side / 1000) ** 3  # of 1000 rows
+    if count * SLOWEST <= pieces.left:
+        return True
     matrix = torch.eye(1000, dtype=torch.float64, device=device)
     seconds = []
     for _ in range(3):
         begin = time.monotonic()
         torch.linalg.cholesky_ex(matrix).info.item()
         seconds.append(time.monotonic() - begin)
-    step = CHOLESKYS * (side / 1000) ** 3 * min(seconds)
-    return FEW_STEPS * (pieces.count + 1) * step <= pieces.left
+    return count * min(seconds) <= pieces.left
 
 
 def _minimise(
