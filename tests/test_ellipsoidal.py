@@ -213,6 +213,7 @@ def test_a_proof_fails_outside_the_cone():
         [[[1e-30, 2e-30]], [[1e30]]],
         [[[2.0, 1.0]]],  # no stage at all
         [[[-2.0, 1.0], [-2.0, 1.0]], [[-1.0, 1.0], [2.0, 1.0]]],  # rows that cancel if linear
+        [[[-2.0, 1.0], [-2.0, 1.0]], [[-1.0, 1.0]]],  # the same for all of them
     ],
 )
 @pytest.mark.parametrize("activation", ["relu", "abs", "identity"])

@@ -48,13 +48,17 @@ def factorise(diagonal: list[Tensor], below: list[Tensor]) -> Factors:
 def inverse(factors: Factors) -> Tensor:
     """The whole inverse, (..., N, N), from its last block upwards:
     Z_{k,j} = -G_k Z_{k+1,j} for j > k and Z_kk = S_k^{-1} + G_k Z_{k+1,k+1} G_k^T, S_k the Schur
-    complement and G_k = S_k^{-1} B_{k+1}^T."""
-    sizes = [factor.shape[-1] for factor in factors.cholesky]
-    batch, total = factors.cholesky[-1].shape[:-2], sum(sizes)
-    whole = factors.cholesky[-1].new_empty(*batch, total, total)
+    complement and G_k = S_k^{-1} B_{k+1}^T. Of no meaning where the factorisation broke down."""
+    cholesky = factors.cholesky
+    if not bool(factors.positive.all()):  # a zero on the diagonal is an error to torch
+        kept = factors.positive[..., None, None]
+        cholesky = [torch.where(kept, f, torch.eye(f.shape[-1]).to(f)) for f in cholesky]
+    sizes = [factor.shape[-1] for factor in cholesky]
+    batch, total = cholesky[-1].shape[:-2], sum(sizes)
+    whole = cholesky[-1].new_empty(*batch, total, total)
     stop = total
     for k in range(len(sizes) - 1, -1, -1):
-        start, factor = stop - sizes[k], factors.cholesky[k]
+        start, factor = stop - sizes[k], cholesky[k]
         block = torch.cholesky_inverse(factor)
         if k < len(sizes) - 1:
             g = torch.linalg.solve_triangular(factor.mT, factors.coupling[k], upper=True)
