@@ -25,6 +25,7 @@ SCHEDULE = 5.0  # growth of t; measured against 10, 20 and 100 on four networks 
 CENTRED = 2.0  # squared Newton decrement below which t grows
 FIRST_GAP = 1.0  # relative, at the start
 INSIDE = 0.7  # of the way to the edge of the cone, at most (docs/k5.md)
+INSIDE_RAISED = 0.9  # the same where t was raised, for a share 1 / SCHEDULE of the step
 ARMIJO = 0.1  # of the decrease that the slope promises is to be had
 SHORTEST_STEP = 2.0**-14  # of Newton's; shorter ones are rounding
 GAIN = 0.05  # of phi, for which a step is repeated
@@ -33,7 +34,7 @@ NEAR = 1e-4  # relative
 NEARBY = 50.0  # squared Newton decrement beyond which the estimate from below is 0 anyway
 SHARP = 1e-9  # relative: what the last block's multiplier exceeds its least value by at the end
 SETTLING = 30  # steps for the last block's multiplier, at most
-SETTLED = 1e-12  # its relative change at the end
+SETTLED = 1e-4  # change at the end, as a share of what exceeds its least value
 RIDGE = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the Hessian's diagonal
 SINGLE_SIDE = 500  # rows of Q from which Newton's step is computed in single precision
 
@@ -41,14 +42,15 @@ SINGLE_SIDE = 500  # rows of Q from which Newton's step is computed in single pr
 @dataclass(frozen=True)
 class Point:
     """Multipliers theta (b, N), settled for t (b,); phi, and the bound sqrt(mu nu) they give with
-    the last block's least multiplier; positive: whether they are feasible at all; ahead: the share
-    of the Newton step that led here."""
+    the last block's least multiplier; positive: whether they are feasible at all; raised: whether t
+    was, just before; ahead: the share of the Newton step to be tried first."""
 
     theta: Tensor
     t: Tensor
     phi: Tensor
     value: Tensor
     positive: Tensor
+    raised: Tensor
     ahead: Tensor
 
     def where(self, chosen: Tensor, other: "Point") -> "Point":
@@ -112,7 +114,9 @@ class Barrier:
         phi = t * (settled @ self.cost) - self.power * a.log() - extra
         phi = phi - factors.log_determinant + torch.where(self.forms.free, 0.0, theta.log()).sum(-1)
         value = (weight * spectrum[..., -1]).sqrt()
-        return Point(settled, t, phi, value, positive & torch.isfinite(phi), torch.ones_like(t))
+        positive &= torch.isfinite(phi)
+        none = torch.zeros_like(positive)
+        return Point(settled, t, phi, value, positive, none, torch.ones_like(t))
 
     def positive(self, theta: Tensor) -> Tensor:
         """Whether Q(theta) > 0, which implies theta > 0, (b,)."""
@@ -138,8 +142,10 @@ class Barrier:
         usable = factors.positive & ~decrement.isnan()
         step = torch.where(usable.unsqueeze(-1), step, 0.0)
         decrement = torch.where(usable, decrement, 0.0)
-        nearby = decrement < NEARBY
-        mirrored = nearby & (self.positive(theta * (1 - step)) if bool(nearby.any()) else False)
+        mirrored = decrement <= 1  # which implies it
+        unsure = ~mirrored & (decrement < NEARBY)
+        if bool(unsure.any()):
+            mirrored |= unsure & self.positive(theta * (1 - step))
         gap = forms.side - (step * moments).sum(-1)
         likely = forms.side + (forms.side * decrement).sqrt()
         lower = (theta @ self.cost - torch.where(mirrored, gap, likely) / point.t) / 2
@@ -178,22 +184,24 @@ class Barrier:
         if bool(centred.any()):
             t = torch.maximum(SCHEDULE * best.t, self.forms.side / (2 * FIRST_GAP * best.value))
             later = self.evaluate(best.theta, torch.where(centred, t, best.t))
-            best = later.where(centred & later.positive, best)  # whose `ahead` is 1 again
+            later = replace(later, raised=centred, ahead=later.ahead / SCHEDULE)
+            best = later.where(centred & later.positive, best)
         return best, lower.nan_to_num(0.0), ~moved | lower.isnan()
 
     def _along(self, point: Point, step: Tensor, decrement: Tensor) -> tuple[Point, Tensor]:
         """The point at a share of the step that lowers phi enough, and whether there is one: the
         first good one of halves, from twice the last; then the better of half as much and a
-        quarter or three quarters as much again."""
+        quarter or three quarters as much again. Where t was raised, the share that leads along
+        the central path is known (docs/k5.md)."""
         ray = _Ray(self, point, step, decrement)
         best, moved = point, torch.zeros_like(point.positive)
-        ahead = (2 * point.ahead).clamp(max=1.0)
+        ahead = point.ahead
         while bool((~moved & (ahead > SHORTEST_STEP)).any()):
             tried, good = ray.tried(ahead)
             good &= ~moved
             best, moved = tried.where(good, best), moved | good
             ahead = torch.where(moved, ahead, ahead / 2)
-        short, more = moved & (ahead < 1), 1.5 * ahead
+        short, more = moved & (ahead < 1) & ~point.raised, 1.5 * ahead
         for _ in range(2):
             if not bool(short.any()):
                 break
@@ -201,8 +209,9 @@ class Barrier:
             good &= short & (tried.phi < best.phi)
             best = tried.where(good, best)
             more = torch.where(good, 1.75 * ahead, 1.25 * ahead)
-        best = self._repeated(point, best, moved & ~short)
-        return replace(best, ahead=ahead), moved
+        best = self._repeated(point, best, moved & (ahead == 1))
+        following = torch.where(point.raised, 1.0, (2 * ahead).clamp(max=1.0))
+        return replace(best, ahead=following), moved
 
     def _repeated(self, point: Point, best: Point, moved: Tensor) -> Point:
         """The step in logarithms taken again, twice, four times more while phi falls: multipliers
@@ -229,7 +238,7 @@ class _Ray:
     def tried(self, ahead: Tensor) -> tuple[Point, Tensor]:
         """The point `ahead` of the step away, and whether the cone's edge is not so near there that
         later steps are short, and phi low enough."""
-        further = ahead / INSIDE
+        further = ahead / torch.where(self.point.raised, INSIDE_RAISED, INSIDE)
         unknown = (further > self.within) & (further < self.beyond)
         if bool(unknown.any()):
             inside = self.barrier.inside(self._theta(further))
@@ -257,20 +266,20 @@ def _outputs_settled(
     """a and nu = gamma / a that minimise t (a weight + gamma / a) - power log a
     - sum log (gamma - g), g the spectrum (b, d): in closed form for d = 1, else by Newton's method
     on the derivative in gamma, a being the best for each gamma."""
-    top = spectrum[..., -1]
-    if spectrum.shape[-1] == 1:
+    top, mean, d = spectrum[..., -1], spectrum.mean(-1), spectrum.shape[-1]
+    if d == 1:
         a = _scale(weight, top, power + 1, t)
         return a, top / a + 1 / t, (a / t).log()
-    gamma = least = top + _scale(weight, top, power, t) / t  # left of the minimum
+    alone = top + _scale(weight, top, power + 1, t) / t  # both left of the minimum
+    alike = mean + d * _scale(weight, mean, power + d, t) / t
+    gamma = least = torch.maximum(alone, alike)
     for _ in range(SETTLING):
         a = _scale(weight, gamma, power, t)
-        distance = gamma.unsqueeze(-1) - spectrum
-        rise = (1 / distance).sum(-1) - t / a
-        slope = distance.square().reciprocal().sum(-1) - t * t / (
-            a * a * (2 * t * weight * a - power)
-        )
+        near = (gamma.unsqueeze(-1) - spectrum).reciprocal()
+        rise = near.sum(-1) - t / a
+        slope = near.square().sum(-1) - t * t / (a * a * (2 * t * weight * a - power))
         before, gamma = gamma, torch.maximum(gamma + rise / slope, least)
-        if bool(((gamma - before).abs() <= SETTLED * gamma).all()):
+        if bool((gamma - before <= SETTLED * (gamma - top)).all()):
             break
     a = _scale(weight, gamma, power, t)
     return a, gamma / a, (gamma.unsqueeze(-1) - spectrum).log().sum(-1)
