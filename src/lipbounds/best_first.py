@@ -22,7 +22,8 @@ class Pieces:
         self.waiting = uppers > 0
         self.spent = torch.zeros_like(uppers, dtype=torch.long)  # Newton steps
         self.floors = torch.zeros_like(uppers[:, 0])
-        self.clock = time.monotonic()  # when the last step began
+        self.clock = time.monotonic()  # when the step began
+        self.pace = 0.0  # seconds of the last step
 
     @property
     def bound(self) -> Tensor:
@@ -39,10 +40,10 @@ class Pieces:
 
     def open(self, size: int) -> tuple[Tensor, Tensor] | None:
         """Up to `size` pieces that may raise their network's bound, the greatest first; None where
-        there are none, or time is up."""
+        there are none, or no time for a step."""
         self.clock = time.monotonic()
         self.waiting &= self.uppers > self.floors.unsqueeze(-1)
-        if self.left <= 0 or not bool(self.waiting.any()):
+        if self.left <= self.pace or not bool(self.waiting.any()):
             return None
         rank = torch.where(self.waiting, self.uppers, -1.0).argsort(-1, descending=True).argsort(-1)
         samples, indices = self.waiting.nonzero(as_tuple=True)
@@ -67,7 +68,8 @@ class Pieces:
     def late(self, running: Tensor, values: Tensor, lower: Tensor) -> Tensor:
         """For `minimised`: whether there is no time for another step like the last."""
         before, self.clock = self.clock, time.monotonic()
-        return torch.full_like(values, self.left <= self.clock - before, dtype=torch.bool)
+        self.pace = self.clock - before
+        return torch.full_like(values, self.left <= self.pace, dtype=torch.bool)
 
     def improve(self, samples: Tensor, indices: Tensor, values: Tensor) -> None:
         """Proven bounds."""
