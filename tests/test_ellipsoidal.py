@@ -281,6 +281,13 @@ def test_pieces_one_by_one_have_the_value_of_one_batch(module, monkeypatch, norm
     assert float(ellipsoidal(network, norm)) == pytest.approx(together, rel=1e-5)
 
 
+def test_short_of_time_l2_is_no_worse_than_K_2(module, monkeypatch):
+    network = gaussian([6, 16, 16, 3], 0)
+    monkeypatch.setattr(module, "_steps_in_time", lambda side, pieces, device: 8.0)
+    value = float(ellipsoidal(network, 2.0, steps=1))
+    assert value <= lb.bound(network, "K_2").value < lb.bound(network, "K_1").value
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_networks_too_large_for_newton(module, monkeypatch, norm):
     """Shared multipliers, then each piece's own: sound, and near what Newton's method gives."""

@@ -25,6 +25,7 @@ from ..rewrite import explicit, maxima_first, merged
 from .averaged import averaged, averaged_map, averaged_sums
 from .combettes_pesquet import combettes_pesquet
 from .product import product
+from .seqlip import seqlip
 
 COARSE = 1.5  # relative gap at which the first of many programs is on the central path
 TOLERANCE = 1e-7  # relative gap at which a program is solved; about ten times the loss of the bound
@@ -41,6 +42,7 @@ CHEAP = 0.1  # cubes of its blocks, as a share of Newton's, up to which it does
 CHOLESKYS = 4  # of Q, which take as long as a Newton step
 SLOWEST = 0.1  # seconds of one of 1000 rows, at most
 FEW_STEPS = 5  # of Newton's method for each piece, below which the descent comes further
+FEWEST_STEPS = 6  # of Newton's method, below which it comes nowhere
 FIRST_STEPS = 100  # of the descent that all pieces share
 FIRST_TIME = 0.1  # of the seconds, for it, where there is enough for Newton's method after it
 SHARED_TIME = 0.2  # the same where there is not
@@ -63,8 +65,9 @@ def ellipsoidal(
 
     Every iterate is feasible and proves a bound: at the end of `seconds`, or of `steps` steps for
     each program, the least certified one is returned; K_*, K_4 (l1, l-infinity) or K_1 (l2) at
-    first. progress(elapsed seconds, bound) is called with each better one. A max-pooling kept whole
-    is taken as a tree of maxima, before the activation in front of it where that is the same.
+    first, K_2 too where Newton's method has no time for l2 and no cheaper method is there.
+    progress(elapsed seconds, bound) is called with each better one. A max-pooling kept whole is
+    taken as a tree of maxima, before the activation in front of it where that is the same.
     Returns an upper bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a
     product of layers overflows.
     """
@@ -104,11 +107,14 @@ def _solved(
     side = _side(plain, norm)
     newton = side <= LARGEST_SIDE
     if not network.batch_shape and pieces.left > 0:
-        enough = newton and _enough_for_newton(side, pieces, plain.device)
-        cheap = not newton or (side > SLOW_SIDE and _descent_is_cheap(plain, side))
-        newton = newton and (enough or not cheap)
+        possible = _steps_in_time(side, pieces, plain.device) if newton else 0.0
+        enough = possible >= FEW_STEPS * (pieces.count + 1)
+        cheap = side > SLOW_SIDE and _descent_is_cheap(plain, side)
+        newton = enough or (possible >= FEWEST_STEPS and not cheap)
         if (cheap and newton) if single else (cheap or not enough):
             found = _descend(plain, norm, pieces, steps, FIRST_TIME if enough else SHARED_TIME)
+        elif norm == 2 and not (enough or cheap):
+            pieces.improve_all(seqlip(network, norm)[0].reshape(1))
         if not newton and norm != 1:
             _descend_each(plain, norm, pieces, steps, found or layered_start(plain))
     if norm == 1 or newton:
@@ -123,19 +129,19 @@ def _descent_is_cheap(network: Network, side: int) -> bool:
     return sum(size**3 for size in trunk) <= CHEAP * side**3
 
 
-def _enough_for_newton(side: int, pieces: Pieces, device: torch.device) -> bool:
-    """Whether the time is enough for some Newton steps on every piece, as told by that of a
-    Cholesky factorisation, which is measured where it matters."""
-    count = FEW_STEPS * (pieces.count + 1) * CHOLESKYS * (side / 1000) ** 3  # of 1000 rows
-    if count * SLOWEST <= pieces.left:
-        return True
+def _steps_in_time(side: int, pieces: Pieces, device: torch.device) -> float:
+    """How many Newton steps there is time for, as told by that of a Cholesky factorisation, which
+    is measured where it matters; else infinity."""
+    size = CHOLESKYS * (side / 1000) ** 3  # in factorisations of 1000 rows
+    if FEW_STEPS * (pieces.count + 1) * size * SLOWEST <= pieces.left:
+        return math.inf
     matrix = torch.eye(1000, dtype=torch.float64, device=device)
     seconds = []
     for _ in range(3):
         begin = time.monotonic()
         torch.linalg.cholesky_ex(matrix).info.item()
         seconds.append(time.monotonic() - begin)
-    return count * min(seconds) <= pieces.left
+    return pieces.left / (size * min(seconds))
 
 
 def _minimise(
