@@ -41,6 +41,7 @@ from lipbounds.plotting.style import (
     panels,
     save,
 )
+from lipbounds.results import stopped
 
 ROOT = Path(__file__).resolve().parents[1]
 SOLVERS = ROOT / "results/benchmarks/k5_solvers.csv"
@@ -76,9 +77,9 @@ def measured(network: lb.Network, method: str, norm: float, seconds: float) -> d
     except lb.LipboundsError as error:
         print(f"{method} in l{norm:g}: {error}", flush=True)
         value = math.nan
-    stopped = time.monotonic() - clock >= seconds
+    late = stopped(time.monotonic() - clock, seconds)
     spent = time.process_time() - start
-    return {"value": value, "seconds": spent, "stopped": stopped, "limit": seconds}
+    return {"value": value, "seconds": spent, "stopped": late, "limit": seconds}
 
 
 def warm_up() -> None:

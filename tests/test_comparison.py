@@ -10,6 +10,7 @@ from lipbounds.bounds import BOUNDS, Method
 from lipbounds.cases.analytic import square
 from lipbounds.cases.comparison import build
 from lipbounds.comparison import compare
+from lipbounds.results import stopped
 from lipbounds.tidy import tidy
 
 
@@ -69,3 +70,8 @@ def test_bad_arguments_raise_at_once():
         compare(square(1), norms=[3])
     with pytest.raises(lb.LipboundsError, match="no norms"):
         compare(square(1), norms=[])
+
+
+def test_a_method_that_leaves_off_before_its_limit_may_have_been_stopped():
+    """K_5 takes no step that would overrun."""
+    assert stopped(9.5, 10) and stopped(10.1, 10) and not stopped(8.0, 10)

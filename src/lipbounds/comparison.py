@@ -14,7 +14,7 @@ from .bounds import BOUNDS, Method, bound, distinct_treatments, registered
 from .errors import LipboundsError
 from .network import Network
 from .norms import NORMS, checked_norm
-from .results import Bound
+from .results import Bound, stopped
 from .truth import exact, lower_bound, relaxation_optimum
 
 CLOSED = 1 + 1e-5  # upper end over lower end, up to which a bracket counts as one number
@@ -98,8 +98,8 @@ def _row(job: _Job, norm: float, progress: Callable[[dict], None] | None) -> dic
         reason = str(error)
     else:
         value, lower = result.value, math.nan if result.lower is None else result.lower
-        stopped = result.seconds >= job.limit and not value <= lower * CLOSED
-        reason = f"stopped after {job.limit:g} s" if stopped else ""
+        late = stopped(result.seconds, job.limit) and not value <= lower * CLOSED
+        reason = f"stopped after {job.limit:g} s" if late else ""
     row = {
         "treatment": job.treatment,
         "norm": norm,

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+NEARLY = 0.9
+
+
+def stopped(seconds, limit: float):
+    """Whether a method that took so long may have been stopped by its limit: those that go by steps
+    leave off where the next would not end in time."""
+    return seconds >= NEARLY * limit
+
 
 @dataclass(frozen=True)
 class Bound:

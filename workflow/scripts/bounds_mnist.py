@@ -13,6 +13,7 @@ from lipbounds.cases import mnist
 from lipbounds.convert import from_torch
 from lipbounds.mnist_files import load
 from lipbounds.reference.sampling import jacobian_lower_bound
+from lipbounds.results import stopped
 from lipbounds.tidy import tidy, write_csv
 
 from job import progress, report, run
@@ -45,11 +46,11 @@ def main(
     if "K_5" in names:
         own = run_bounds(["K_5"], norms, distinct_treatments(network)[-1:])
         frame = pd.concat([frame, own], ignore_index=True)
-    stopped = (frame["bound"] == "K_5") & (frame["seconds"] >= k5_seconds)
+    late = (frame["bound"] == "K_5") & stopped(frame["seconds"], k5_seconds)
     frame = tidy(
         frame.assign(
             lipschitz_lower=frame["norm"].map(lower),
-            reason=np.where(stopped, f"stopped after {k5_seconds:g} s", ""),
+            reason=np.where(late, f"stopped after {k5_seconds:g} s", ""),
         ),
         test="test4",
         case=case,
