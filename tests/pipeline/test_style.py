@@ -23,6 +23,13 @@ def test_linter(command):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_make_names_its_targets():
+    run = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    targets = re.search(r"^\.PHONY: help (.*)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert re.findall(r"^make (\w+)", run.stdout, re.M) == targets.split()
+
+
 def test_every_caption_is_of_something_and_everything_has_one():
     captions = {path.stem for path in (ROOT / "workflow/report").glob("*.rst")}
     assert captions == set(FIGURES) | {
