@@ -283,7 +283,7 @@ def test_pieces_one_by_one_have_the_value_of_one_batch(module, monkeypatch, norm
 
 def test_short_of_time_l2_is_no_worse_than_K_2(module, monkeypatch):
     network = gaussian([6, 16, 16, 3], 0)
-    monkeypatch.setattr(module, "_steps_in_time", lambda side, pieces, device: 8.0)
+    monkeypatch.setattr(module, "_steps_in_time", lambda *_: 8.0)
     value = float(ellipsoidal(network, 2.0, steps=1))
     assert value <= lb.bound(network, "K_2").value < lb.bound(network, "K_1").value
 

@@ -190,9 +190,9 @@ class Barrier:
 
     def _along(self, point: Point, step: Tensor, decrement: Tensor) -> tuple[Point, Tensor]:
         """The point at a share of the step that lowers phi enough, and whether there is one: the
-        first good one of halves, from twice the last; then the better of half as much and a
-        quarter or three quarters as much again. Where t was raised, the share that leads along
-        the central path is known (docs/k5.md)."""
+        first good one of halves, from `ahead`; then the better of half as much and a quarter or
+        three quarters as much again. Where t was raised, the share that leads along the central
+        path is known (docs/k5.md)."""
         ray = _Ray(self, point, step, decrement)
         best, moved = point, torch.zeros_like(point.positive)
         ahead = point.ahead
@@ -266,10 +266,11 @@ def _outputs_settled(
     """a and nu = gamma / a that minimise t (a weight + gamma / a) - power log a
     - sum log (gamma - g), g the spectrum (b, d): in closed form for d = 1, else by Newton's method
     on the derivative in gamma, a being the best for each gamma."""
-    top, mean, d = spectrum[..., -1], spectrum.mean(-1), spectrum.shape[-1]
+    top, d = spectrum[..., -1], spectrum.shape[-1]
     if d == 1:
         a = _scale(weight, top, power + 1, t)
         return a, top / a + 1 / t, (a / t).log()
+    mean = spectrum.mean(-1)
     alone = top + _scale(weight, top, power + 1, t) / t  # both left of the minimum
     alike = mean + d * _scale(weight, mean, power + d, t) / t
     gamma = least = torch.maximum(alone, alike)

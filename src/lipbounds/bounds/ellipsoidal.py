@@ -107,8 +107,9 @@ def _solved(
     side = _side(plain, norm)
     newton = side <= LARGEST_SIDE
     if not network.batch_shape and pieces.left > 0:
-        possible = _steps_in_time(side, pieces, plain.device) if newton else 0.0
-        enough = possible >= FEW_STEPS * (pieces.count + 1)
+        wanted = FEW_STEPS * (pieces.count + 1)
+        possible = _steps_in_time(side, wanted, pieces.left, plain.device) if newton else 0.0
+        enough = possible >= wanted
         cheap = side > SLOW_SIDE and _descent_is_cheap(plain, side)
         newton = enough or (possible >= FEWEST_STEPS and not cheap)
         if (cheap and newton) if single else (cheap or not enough):
@@ -129,11 +130,11 @@ def _descent_is_cheap(network: Network, side: int) -> bool:
     return sum(size**3 for size in trunk) <= CHEAP * side**3
 
 
-def _steps_in_time(side: int, pieces: Pieces, device: torch.device) -> float:
-    """How many Newton steps there is time for, as told by that of a Cholesky factorisation, which
-    is measured where it matters; else infinity."""
+def _steps_in_time(side: int, wanted: int, left: float, device: torch.device) -> float:
+    """How many Newton steps there is time for in the seconds left, as told by that of a Cholesky
+    factorisation; infinity, and none is measured, where any machine does the steps wanted."""
     size = CHOLESKYS * (side / 1000) ** 3  # in factorisations of 1000 rows
-    if FEW_STEPS * (pieces.count + 1) * size * SLOWEST <= pieces.left:
+    if wanted * size * SLOWEST <= left:
         return math.inf
     matrix = torch.eye(1000, dtype=torch.float64, device=device)
     seconds = []
@@ -141,7 +142,7 @@ def _steps_in_time(side: int, pieces: Pieces, device: torch.device) -> float:
         begin = time.monotonic()
         torch.linalg.cholesky_ex(matrix).info.item()
         seconds.append(time.monotonic() - begin)
-    return pieces.left / (size * min(seconds))
+    return left / (size * min(seconds))
 
 
 def _minimise(
