@@ -1,118 +1,51 @@
 # The files of the package that each script imports, directly or not. Snakemake sees a changed script
 # but not a changed module, so they are inputs: a changed formula makes its rows again, a changed
-# plot or printed table only that. tests/pipeline/test_modules.py compares this with the imports.
-def package(*names):
-    return [f"src/lipbounds/{name}.py" for name in names]
+# plot or printed table only that. tests/pipeline/test_modules.py compares this with what Python loads.
+import ast
+from pathlib import Path
 
 
-TIDY = package("errors", "files", "tidy")
-NETWORKS = package(
-    "activations",
-    "convert",
-    "errors",
-    "network",
-    "norms",
-    "operators",
-    "rewrite",
-    "rounding",
-    "rows",
-    "segments",
-    "stages",
-    "windows",
-)
-METHODS = package(
-    "bounds/__init__",
-    "bounds/absolute",
-    "bounds/averaged",
-    "bounds/best",
-    "bounds/combettes_pesquet",
-    "bounds/eclipse",
-    "bounds/equivalence",
-    "bounds/geolip",
-    "bounds/krivine",
-    "bounds/liplt",
-    "bounds/lipopt",
-    "bounds/lipsdp",
-    "bounds/maximum",
-    "bounds/monotone",
-    "bounds/path_norm",
-    "bounds/product",
-    "bounds/seqlip",
-    "quadratic",
-    "results",
-    "solvers",
-)
-METHODS += package(  # K_5
-    "barrier",
-    "best_first",
-    "bounds/ellipsoidal",
-    "descent",
-    "elimination",
-    "feasibility",
-    "forms",
-    "layered",
-    "links",
-    "mixed_forms",
-    "proof",
-    "tridiagonal",
-)
-TRUTH = package(
-    "reference/__init__",
-    "reference/ascent",
-    "reference/exact",
-    "reference/faces",
-    "reference/lower",
-    "reference/milp",
-    "reference/phases",
-    "reference/pieces",
-    "reference/relaxation",
-    "reference/sampling",
-    "reference/sign_ascent",
-    "reference/sign_chain",
-    "reference/sign_tree",
-    "reference/tail_averaged",
-    "reference/tail_quadratic",
-    "reference/witness",
-    "truth",
-)
-CNNS = package("cases/__init__", "cases/mnist", "errors", "files", "mnist_files", "torchvision_cpu")
+def file_of(root, module):
+    """The file of a module of the package; None for what is not a module, such as a function."""
+    path = root / "src" / Path(*module.split("."))
+    candidates = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((candidate for candidate in candidates if candidate.exists()), None)
 
-MODULES = {  # sorted, each once
-    script: sorted(set(files))
-    for script, files in {
-        "bounds_analytic": NETWORKS
-        + METHODS
-        + TIDY
-        + package("cases/__init__", "cases/analytic", "reference/__init__", "reference/pieces"),
-        "bounds_random": NETWORKS
-        + METHODS
-        + TIDY
-        + package("cases/__init__", "cases/random", "reference/__init__", "reference/enumeration"),
-        "train_mnist": CNNS,
-        "bounds_mnist": NETWORKS
-        + METHODS
-        + TIDY
-        + CNNS
-        + package("reference/__init__", "reference/sampling"),
-        "compare": NETWORKS
-        + METHODS
-        + TIDY
-        + CNNS
-        + TRUTH
-        + package("cases/analytic", "cases/comparison", "cases/random", "comparison"),
-        "collect": TIDY,
-        "table_relations": TIDY + package("tables"),
-        "table_paper": TIDY + package("tables"),
-        "table_comparison": TIDY + package("tables"),
-        "figures": TIDY
-        + package(
-            "plotting/__init__",
-            "plotting/analytic",
-            "plotting/comparison",
-            "plotting/mnist",
-            "plotting/random",
-            "plotting/style",
-            "tables",
-        ),
-    }.items()
+
+def imported(root, path):
+    """The files of the package that one file imports, at its top or inside a function."""
+    source = root / "src"
+    package = path.relative_to(source).parts[:-1] if source in path.parents else ()
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *filter(None, [node.module])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    # Importing any module runs the packages it lies in, so their __init__.py count as well.
+    ours = [name.split(".") for name in found if name.split(".")[0] == "lipbounds"]
+    prefixes = {".".join(parts[:n]) for parts in ours for n in range(1, len(parts) + 1)}
+    return {file for prefix in prefixes if (file := file_of(root, prefix))}
+
+
+def modules(root, script):
+    """All files of the package that a script reaches, but for the package's own __init__.py.
+
+    That one imports nearly everything, for the convenience of users; the scripts import what they
+    use from where it is defined, so that nothing in it bears on their results.
+    """
+    reached, waiting = set(), {root / "workflow/scripts" / f"{script}.py"}
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        top = root / "src/lipbounds/__init__.py"
+        waiting |= imported(root, path) - reached - {top}
+    return sorted(str(path.relative_to(root)) for path in reached if root / "src" in path.parents)
+
+
+MODULES = {
+    path.stem: modules(Path(workflow.basedir), path.stem)
+    for path in sorted((Path(workflow.basedir) / "workflow/scripts").glob("*.py"))
 }
