@@ -103,6 +103,13 @@ def matrix_norm(matrix: Tensor, norm: float) -> Tensor:
     return scale * outward(largest_eigenvalue(product, error).sqrt(), 2)
 
 
+def vector_norm(x: Tensor, norm: float) -> Tensor:
+    """||x||_p along the last dimension, scaled so that no square under- or overflows."""
+    size = torch.linalg.vector_norm(x, math.inf, dim=-1, keepdim=True)
+    scale = power_of_two(torch.where(size.isfinite(), size, 1.0))
+    return torch.linalg.vector_norm(x / scale, norm, dim=-1) * scale.squeeze(-1)
+
+
 def power_of_two(size: Tensor) -> Tensor:
     """The power of two next to `size` > 0, and 1 for 0: scaling by it is exact, and keeps a Gram
     matrix from under- or overflowing. Raises LipboundsError where `size` is not finite."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import LipboundsError
+from .rounding import times_power
 
 BLOCK_ENTRIES = 2**23  # 64 MiB of float64: what one block of rows or columns may take
 
@@ -42,6 +43,16 @@ class Operator(ABC):
     def majorant(self) -> "Operator":
         """An operator M >= |W| with |computed W x - W x| <= gamma(terms) M |x|."""
         return self.absolute()
+
+    @property
+    def entries(self) -> Tensor:
+        """The numbers the operator is made of, of leading dimensions `batch_shape`. Compositions
+        and the identity have none of their own."""
+        raise NotImplementedError(f"a {type(self).__name__} has no entries")
+
+    def scaled(self, exponent: Tensor) -> "Operator":
+        """2^exponent W, exponent of shape `batch_shape`."""
+        raise NotImplementedError(f"a {type(self).__name__} has no entries to scale")
 
     @property
     @abstractmethod
@@ -75,6 +86,13 @@ class Dense(Operator):
         return Dense(self.weight.abs())
 
     @property
+    def entries(self):
+        return self.weight
+
+    def scaled(self, exponent):
+        return Dense(times_power(self.weight, exponent[..., None, None]))
+
+    @property
     def terms(self):
         return max(self.shape)
 
@@ -97,6 +115,13 @@ class Diagonal(Operator):
 
     def absolute(self):
         return Diagonal(self.diagonal.abs())
+
+    @property
+    def entries(self):
+        return self.diagonal
+
+    def scaled(self, exponent):
+        return Diagonal(times_power(self.diagonal, exponent))
 
     terms = 1
 
@@ -163,6 +188,14 @@ class Sparse(Operator):
     def _absolute(self) -> "Sparse":
         rows, columns = self.coo.indices()
         return Sparse(rows, columns, self.coo.values().abs(), self.shape)
+
+    @property
+    def entries(self):
+        return self.coo.values()
+
+    def scaled(self, exponent):
+        rows, columns = self.coo.indices()
+        return Sparse(rows, columns, times_power(self.coo.values(), exponent), self.shape)
 
     @cached_property
     def terms(self):
@@ -236,13 +269,18 @@ class Convolution(Operator):
         return x.reshape(*y.shape[:-1], self.shape[1])
 
     def absolute(self):
+        return self._with(self.kernel.abs())
+
+    @property
+    def entries(self):
+        return self.kernel
+
+    def scaled(self, exponent):
+        return self._with(times_power(self.kernel, exponent))
+
+    def _with(self, kernel: Tensor) -> "Convolution":
         return Convolution(
-            self.kernel.abs(),
-            self.image_shape,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
+            kernel, self.image_shape, self.stride, self.padding, self.dilation, self.groups
         )
 
     @property

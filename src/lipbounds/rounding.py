@@ -1,8 +1,8 @@
 """Floating-point error bounds that turn computed values into outward-rounded ones.
 
-Model: IEEE double precision, round to nearest, no underflow (Higham, *Accuracy and Stability of
-Numerical Algorithms*, ch. 3): a computed inner product of n terms errs by at most
-gamma_n |x|^T |y|, gamma_n = n u / (1 - n u), whatever the order of summation.
+Model: IEEE double precision, round to nearest, no underflow, of which `scaling` takes care (Higham,
+*Accuracy and Stability of Numerical Algorithms*, ch. 3): a computed inner product of n terms errs
+by at most gamma_n |x|^T |y|, gamma_n = n u / (1 - n u), whatever the order of summation.
 """
 
 import torch
@@ -29,6 +29,12 @@ def outward(value: Tensor, terms: int) -> Tensor:
 def inward(value: Tensor, terms: int) -> Tensor:
     """A lower end for a nonnegative quantity computed with `terms` roundings."""
     return value * (1.0 - gamma(terms))
+
+
+def times_power(value: Tensor, exponent: Tensor) -> Tensor:
+    """value * 2^exponent in two steps, as 2^exponent itself may overflow or vanish."""
+    half, one = exponent // 2, torch.ones_like(exponent, dtype=torch.float64)
+    return value * torch.ldexp(one, half) * torch.ldexp(one, exponent - half)
 
 
 def finite(value: Tensor, what: str) -> Tensor:

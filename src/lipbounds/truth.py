@@ -14,6 +14,8 @@ from .reference.lower import secant_lower_bound
 from .reference.relaxation import relaxation_optimum as _relaxation_optimum
 from .results import Bound, LowerBound
 from .rewrite import explicit
+from .rounding import finite
+from .scaling import balanced
 
 
 def lower_bound(
@@ -40,9 +42,13 @@ def relaxation_optimum(network: Network, norm: float = 2, seconds: float = 60.0)
     start = time.perf_counter()
     norm = checked_norm(norm)
     with torch.no_grad():
-        value, lower = _relaxation_optimum(explicit(network), norm, seconds)
+        scale = balanced(network)
+        value, lower = _relaxation_optimum(explicit(scale.network), norm, seconds)
         if network.has_pools:
-            value = min(value, float(averaged(network, norm)))
+            value = min(value, float(averaged(scale.network, norm)))
+        value, lower = (torch.tensor(end, dtype=torch.float64) for end in (value, lower))
+        value = float(finite(scale.upper(value), "the relaxation optimum"))
+        lower = float(scale.lower(lower))
     elapsed = time.perf_counter() - start
     return Bound("D_star", norm, "explicit", value, lower, elapsed)
 
@@ -68,7 +74,7 @@ def exact(
     posed = problem(network, norm, radius, center)  # refuses at once what it cannot treat
     with torch.no_grad():
         if cap == math.inf:
-            cap, _ = _relaxation_optimum(explicit(network), norm, seconds / 4)
+            cap = relaxation_optimum(network, norm, seconds / 4).value
         point = None
         if math.isinf(float(torch.as_tensor(radius).max())):
             _, (x, y) = secant_lower_bound(network, norm, seconds=seconds / 4)

@@ -23,6 +23,7 @@ from ..operators import Convolution
 from ..results import Bound
 from ..rewrite import explicit, scaled_inputs
 from ..rounding import finite
+from ..scaling import balanced
 from .absolute import absolute
 from .averaged import averaged, averaged_map
 from .best import Least, best
@@ -51,12 +52,32 @@ class Method:
         """The names of the method's own options."""
         return tuple(inspect.signature(self.compute).parameters)[2:]
 
+    def run(self, network: Network, norm: float, **options) -> "Result":
+        """The bound with what comes with it, computed on the balanced network, where nothing under-
+        or overflows."""
+        scale = balanced(network)
+        result = self.compute(scale.network, norm, **_told(options, scale.upper))
+        lower = winner = None
+        if isinstance(result, tuple):
+            result, lower = result
+            lower = scale.lower(lower)
+        elif isinstance(result, Least):
+            result, winner = result.value, result.winner
+        value = torch.as_tensor(result, dtype=torch.float64, device=network.device)
+        return Result(scale.upper(value.expand(network.batch_shape)), lower, winner)
+
     def upper(self, network: Network, norm: float, **options) -> Tensor:
         """The bound alone, shape `network.batch_shape`, finite."""
-        result = self.compute(network, norm, **options)
-        value = result[0] if isinstance(result, tuple) else result
-        value = torch.as_tensor(value, dtype=torch.float64, device=network.device)
-        return finite(value, "a bound").expand(network.batch_shape)
+        return finite(self.run(network, norm, **options).value, "a bound")
+
+
+@dataclass(frozen=True)
+class Result:
+    """An upper bound of shape `network.batch_shape`, the method's own lower end, and its winner."""
+
+    value: Tensor
+    lower: Tensor | None
+    winner: str | np.ndarray | None
 
 
 PAPER = ("K_star", "K_1", "K_2", "K_3", "K_4")
@@ -151,10 +172,25 @@ def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
         raise UnsupportedError(f"sensitivity has no {name!r}; it has K_4, K_5")
     _checked(name, math.inf, options)
     with torch.no_grad():
+        scale = balanced(scaled_inputs(network, radii))
         if name == "K_4":
-            return averaged_map(network, radii.unsqueeze(0)).squeeze(-2)
-        moved = ellipsoidal_rows(scaled_inputs(network, radii), **options)
-    return finite(moved, f"the sensitivity by {name}")
+            ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+            moved = averaged_map(scale.network, ones).squeeze(-2)
+        else:
+            if (progress := options.get("progress")) is not None:
+                options["progress"] = lambda elapsed, rows: progress(
+                    elapsed, scale.upper_rows(rows)
+                )
+            moved = ellipsoidal_rows(scale.network, **options)
+    return finite(scale.upper_rows(moved), f"the sensitivity by {name}")
+
+
+def _told(options: Mapping, change: Callable[[Tensor], Tensor]) -> dict:
+    """The options, with `progress` hearing of bounds as `change` makes them."""
+    progress = options.get("progress")
+    if progress is None:
+        return dict(options)
+    return {**options, "progress": lambda elapsed, value: progress(elapsed, change(value))}
 
 
 def _radii(network: Network, eps) -> Tensor:
@@ -189,16 +225,11 @@ def _run(
 ) -> Bound:
     start = time.perf_counter()
     with torch.no_grad():
-        result = method.compute(treated, norm, **options)
+        result = method.run(treated, norm, **options)
     seconds = time.perf_counter() - start
-    value, lower, winner = result, None, None
-    if isinstance(result, tuple):
-        value, lower = result[0], _plain(result[1])
-    elif isinstance(result, Least):
-        value, winner = result.value, result.winner
-    value = torch.as_tensor(value, dtype=torch.float64)
-    value = _plain(finite(value, f"{name} in norm {norm:g}"))
-    return Bound(name, norm, treatment, value, lower, seconds, winner)
+    value = _plain(finite(result.value, f"{name} in norm {norm:g}"))
+    lower = None if result.lower is None else _plain(result.lower)
+    return Bound(name, norm, treatment, value, lower, seconds, result.winner)
 
 
 def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:

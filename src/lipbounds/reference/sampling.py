@@ -13,14 +13,16 @@ from torch import Tensor
 from ..activations import derivative
 from ..errors import LipboundsError
 from ..network import Network
-from ..norms import checked_norm
+from ..norms import checked_norm, vector_norm
 from ..operators import Identity, blocks
 from ..rounding import gamma, inward, outward
 from ..stages import SlopeStage, Stage
 
 JITTER = 1e-3  # standard deviation of the noise, in units of the largest entry of the points
 FUNCTION = 8  # roundings that evaluating an activation is worth, generously
-SHORTEST = 1e-100  # of secants: squares of shorter ones might underflow
+UNDERFLOW = 2.0**-1074  # what one operation may lose below the least normal number
+LEAST_QUOTIENT = 2.0**-1000  # a smaller one is not rounded to 53 digits, and counts as 0
+SHORTEST = 1e-100  # of secants: the differences of shorter ones might underflow
 SOFTPLUS_STEP = 3e-9  # PyTorch's step, exp(-20) / beta at most, over softplus(0) = log(2) / beta
 
 
@@ -96,9 +98,10 @@ def secant_quotients(network: Network, x: Tensor, y: Tensor, norm: float) -> Ten
         ends = torch.cat([x[rows], y[rows]])
         value, error = (side.chunk(2) for side in _with_errors(network, ends)[-1])
         rise = inward((value[0] - value[1]).abs(), 1) - (error[0] + error[1])
-        run = torch.linalg.vector_norm(x[rows] - y[rows], norm, dim=-1)
-        quotient = torch.linalg.vector_norm(rise.clamp(min=0.0), norm, dim=-1) / run
+        run = vector_norm(x[rows] - y[rows], norm)
+        quotient = vector_norm(rise.clamp(min=0.0), norm) / run
         quotient = quotient.nan_to_num(nan=0.0, posinf=0.0)
+        run = torch.where(quotient > LEAST_QUOTIENT, run, 0.0)
         parts.append(torch.where(run > SHORTEST, inward(quotient, terms), 0.0))
     return torch.cat(parts)
 
@@ -117,9 +120,9 @@ def _with_errors(network: Network, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         if k:
             stage, (z, y) = network.stages[k - 1], trace[k]
             own = gamma(FUNCTION) * (stage.majorant(z.abs()) + y.abs()) + _steps(stage, z, y)
-            error = stage.majorant(error) + own
+            error = stage.majorant(error) + own + FUNCTION * UNDERFLOW
         size = affine.operator.majorant().apply(trace[k][1].abs()) + affine.offset.abs()
-        own = gamma(affine.operator.terms + 1) * size
+        own = gamma(affine.operator.terms + 1) * size + UNDERFLOW * (network.terms + 1)
         error = affine.operator.absolute().apply(error) + own
         z = trace[k + 1][0] if k < network.depth else affine.evaluate(trace[k][1])
         result.append((z, outward(error, network.terms)))
