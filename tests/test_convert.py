@@ -234,7 +234,9 @@ def test_dropout_of_nothing_is_the_identity_in_training_mode_too():
     assert lb.from_torch(nn.Sequential(nn.Dropout(0.0)), (3,)).depth == 0
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (3, -1)])
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (3, -1), 4, None, "28", (True,), (4.0,), (torch.tensor(2.5),), [[4]]]
+)
 def test_input_shapes_must_be_positive(shape):
     with pytest.raises(lb.LipboundsError, match="positive integers"):
         lb.from_torch(nn.Sequential(nn.ReLU()), shape)
@@ -254,3 +256,92 @@ def test_a_module_used_twice_is_applied_twice():
     x = points((3,))
     with torch.no_grad():
         torch.testing.assert_close(network(x), shared(x), rtol=0, atol=1e-12)
+
+
+HOOKED = {
+    "weight norm": (lambda x: nn.utils.weight_norm(x), "WeightNorm", "remove_weight_norm(layer"),
+    "spectral norm": (
+        lambda x: nn.utils.spectral_norm(x), "SpectralNorm", "remove_spectral_norm(layer",
+    ),
+    "pruning": (
+        lambda x: nn.utils.prune.l1_unstructured(x, "weight", 2),
+        "L1Unstructured", "prune.remove(layer, 'weight')",
+    ),
+    "hook": (lambda x: x.register_forward_hook(double_it), "double_it", "hook.remove()"),
+    "pre-hook": (
+        lambda x: x.register_forward_pre_hook(double_it), "double_it", "hook.remove()",
+    ),
+    "patch": (lambda x: setattr(x, "forward", torch.sin), "forward", "del layer.forward"),
+}  # fmt: skip
+
+
+def double_it(layer, x, y=None):
+    return None if y is None else 2 * y
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("case", HOOKED)
+def test_hooks_and_patches_are_refused_with_the_way_out(case):
+    attach, name, remedy = HOOKED[case]
+    module = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(4, 3))).eval()
+    attach(module[1][0])
+    with pytest.raises(lb.UnsupportedError, match=r"layer '1.0' \(Linear\)") as error:
+        lb.from_torch(module, VECTOR)
+    assert name in str(error.value) and remedy in str(error.value)
+
+
+@pytest.mark.parametrize("case", ["hook", "pre-hook", "patch"])
+def test_hooks_of_containers_are_refused(case):
+    inner = nn.Sequential(nn.Linear(4, 3))
+    module = nn.Sequential(nn.Identity(), inner)
+    HOOKED[case][0](inner)
+    with pytest.raises(lb.UnsupportedError, match=r"layer '1' \(Sequential\)"):
+        lb.from_torch(module, VECTOR)
+    with pytest.raises(lb.UnsupportedError, match="the Sequential itself"):
+        lb.from_torch(inner, VECTOR)
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        nn.modules.module.register_module_forward_hook,
+        nn.modules.module.register_module_forward_pre_hook,
+    ],
+)
+def test_hooks_of_all_modules_are_refused(register):
+    handle = register(double_it)
+    try:
+        with pytest.raises(lb.UnsupportedError, match="of all modules, double_it; remove"):
+            lb.from_torch(nn.Linear(4, 3), VECTOR)
+    finally:
+        handle.remove()
+    assert lb.from_torch(nn.Linear(4, 3), VECTOR).depth == 0
+
+
+def test_backward_hooks_do_not_matter():
+    module = nn.Sequential(nn.Linear(4, 3))
+    module[0].register_full_backward_hook(lambda *_: None)
+    assert lb.from_torch(module, VECTOR).depth == 0
+
+
+@pytest.mark.parametrize(
+    "module, remedy",
+    [
+        (None, "of type NoneType; build the network"),
+        ("model.pt", "torch.load"),
+        (nn.Linear(4, 3).state_dict(), "load_state_dict"),
+        (nn.ReLU, "not the class ReLU"),
+    ],
+)
+def test_what_is_no_module_is_refused_in_a_sentence(module, remedy):
+    with pytest.raises(lb.LipboundsError, match="must be a torch.nn.Module") as error:
+        lb.from_torch(module, VECTOR)
+    assert remedy in str(error.value)
+
+
+def test_a_shape_taken_by_default_is_said_to_be():
+    with pytest.raises(lb.LipboundsError, match="input_shape was not given"):
+        lb.from_torch(nn.Linear(4, 2))
+    with pytest.raises(lb.LipboundsError) as error:
+        lb.from_torch(nn.Linear(4, 2), (1, 28, 28))
+    assert "not given" not in str(error.value)

@@ -1,11 +1,19 @@
 """From a `torch.nn.Sequential` to a `Network`: one small function per kind of layer."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import index
+from os import PathLike
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from . import activations as act
 from .activations import Activation
@@ -27,22 +35,39 @@ class Piece:
     stage: SlopeStage | PoolStage | None = None
 
 
-def from_torch(module: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> Network:
+DEFAULT_SHAPE = (1, 28, 28)
+WITH_SHAPE = "with input of shape"
+
+
+def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) -> Network:
     """The network a `torch.nn.Sequential` (nested too) computes in eval mode, in float64.
 
     input_shape: of one input, without the batch dimension, for instance (1, 28, 28).
-    The Network equals the module up to rounding; the module is not touched. It lives on the
-    module's device. Raises UnsupportedError for a layer or option it does not know, naming the
-    layer and its place, and LipboundsError for shapes that do not fit, weights that are not
-    finite, or batch norm or dropout in training mode.
+    The Network equals the module up to rounding, which is checked on a few inputs; the module is
+    not touched. It lives on the module's device. Raises UnsupportedError for a layer or option it
+    does not know, and for hooks and patches, naming the layer and its place, and LipboundsError
+    for shapes that do not fit, weights that are not finite, or batch norm or dropout in training
+    mode.
     """
-    shape = tuple(int(n) for n in input_shape)
-    if not shape or min(shape) < 1:
-        raise LipboundsError(f"input_shape {input_shape!r} must be positive integers")
-    parameter = next(module.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    size = math.prod(shape)
-    affines, stages = [_identity(size, device)], []
+    _require_module(module)
+    shape = _checked_shape(input_shape)
+    # Tensors made in inference mode could not be differentiated afterwards.
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            network = _network(module, shape)
+        except LipboundsError as error:
+            about_shape = WITH_SHAPE in str(error) and not isinstance(error, UnsupportedError)
+            if input_shape is not DEFAULT_SHAPE or not about_shape:
+                raise
+            message = f"{error} (input_shape was not given, so {shape} was taken)"
+            raise type(error)(message) from None
+    return network
+
+
+def _network(module: nn.Module, shape: Shape) -> Network:
+    tensor = next(chain(module.parameters(), module.buffers()), None)
+    device = torch.device("cpu") if tensor is None else tensor.device
+    affines, stages = [_identity(math.prod(shape), device)], []
     current = shape
     for place, layer in _layers(module):
         piece = _convert(layer, place, current, device)
@@ -55,8 +80,38 @@ def from_torch(module: nn.Module, input_shape: Sequence[int] = (1, 28, 28)) -> N
     return Network(tuple(affines), tuple(stages), shape)
 
 
+def _require_module(module) -> None:
+    if isinstance(module, nn.Module):
+        return
+    remedy = "build the network, a torch.nn.Sequential, and pass it"
+    if isinstance(module, Mapping):
+        remedy = "build the network and give it the state dict with module.load_state_dict(...)"
+    elif isinstance(module, str | PathLike):
+        remedy = "load the file with torch.load(...) and pass the network itself"
+    elif isinstance(module, type):
+        remedy = f"pass a network, not the class {module.__name__}"
+    kind = type(module).__name__
+    raise LipboundsError(f"module must be a torch.nn.Module, not of type {kind}; {remedy}")
+
+
+def _checked_shape(input_shape) -> Shape:
+    try:
+        if any(isinstance(n, bool) for n in input_shape):
+            raise TypeError
+        shape = tuple(index(n) for n in input_shape)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise LipboundsError(
+            f"input_shape {input_shape!r} must be a sequence of positive integers, the shape of "
+            "one input without the batch dimension, for instance (1, 28, 28) or (4,)"
+        )
+    return shape
+
+
 def _layers(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
     if type(module) is nn.Sequential:
+        _refuse_hooks(module, f"layer {place!r} (Sequential)" if place else "the Sequential itself")
         # Not named_children(), which leaves out the second use of a shared layer.
         for name, child in module._modules.items():
             yield from _layers(child, f"{place}.{name}" if place else name)
@@ -66,17 +121,51 @@ def _layers(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module
 
 def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -> Piece:
     where = f"layer {place!r} ({type(layer).__name__})"
+    # Before the look-up: a lazy layer is of a class of its own, and holds a hook.
+    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+        raise UnsupportedError(f"{where} is not initialised; run the module once on an input first")
     convert = CONVERTERS.get(type(layer))
     if convert is None:
         known = ", ".join(kind.__name__ for kind in CONVERTERS)
         raise UnsupportedError(f"{where} is not supported; known layers: Sequential, {known}")
+    _refuse_hooks(layer, where)
     for name, value in layer.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise LipboundsError(f"{where}: {name} has NaN or infinite entries")
     try:
         return convert(layer, shape, device)
     except LipboundsError as error:
-        raise type(error)(f"{where} with input of shape {shape}: {error}") from None
+        raise type(error)(f"{where} {WITH_SHAPE} {shape}: {error}") from None
+
+
+def _refuse_hooks(layer: nn.Module, where: str) -> None:
+    """A hook or a patch computes what the layer's class and weights do not say."""
+    if "forward" in vars(layer):
+        raise UnsupportedError(f"{where} has its forward replaced; undo it with del layer.forward")
+    for kind, hooks, everywhere in (
+        ("forward hook", layer._forward_hooks, torch_module._global_forward_hooks),
+        ("forward pre-hook", layer._forward_pre_hooks, torch_module._global_forward_pre_hooks),
+    ):
+        for hook in hooks.values():
+            name = getattr(hook, "__name__", type(hook).__name__)
+            raise UnsupportedError(f"{where} has a {kind}, {name}; {_remedy(hook)} first")
+        for hook in everywhere.values():
+            name = getattr(hook, "__name__", type(hook).__name__)
+            raise UnsupportedError(
+                f"{where} is subject to a {kind} of all modules, {name}; remove it with "
+                "remove() of the handle its registration returned first"
+            )
+
+
+def _remedy(hook) -> str:
+    """How to make the hook's effect part of the weights, or take it off."""
+    if isinstance(hook, WeightNorm):
+        return f"call torch.nn.utils.remove_weight_norm(layer, {hook.name!r})"
+    if isinstance(hook, SpectralNorm):
+        return f"call torch.nn.utils.remove_spectral_norm(layer, {hook.name!r})"
+    if isinstance(hook, BasePruningMethod):
+        return f"call torch.nn.utils.prune.remove(layer, {hook._tensor_name!r})"
+    return "call hook.remove() of the handle its registration returned"
 
 
 def _identity(size: int, device: torch.device) -> Affine:
