@@ -345,3 +345,106 @@ def test_a_shape_taken_by_default_is_said_to_be():
     with pytest.raises(lb.LipboundsError) as error:
         lb.from_torch(nn.Linear(4, 2), (1, 28, 28))
     assert "not given" not in str(error.value)
+
+
+PARAMETRISED = {
+    "weight norm": nn.utils.parametrizations.weight_norm,
+    "spectral norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETRISED)
+@pytest.mark.parametrize("layer, shape", [(nn.Linear(4, 3), VECTOR), (nn.Conv2d(2, 3, 2), SHAPE)])
+def test_parametrised_layers_are_read_as_they_compute(name, layer, shape):
+    layer = PARAMETRISED[name](copy.deepcopy(layer).double())
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(3)
+    module = nn.Sequential(layer, nn.ReLU()).eval()
+    before = copy.deepcopy(module.state_dict())
+    network = lb.from_torch(module, shape)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    x = points(shape)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), module(x).flatten(1), rtol=0, atol=1e-12)
+
+
+def test_a_weight_that_reading_changes_is_refused_and_left_alone():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))
+    before = copy.deepcopy(layer.state_dict())
+    with pytest.raises(lb.UnsupportedError, match=r"module.eval\(\).*remove_parametrizations"):
+        lb.from_torch(nn.Sequential(layer), VECTOR)
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    assert layer.training
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            return x
+        raise RuntimeError("no weight today")
+
+
+def test_a_parametrisation_that_fails_is_refused():
+    layer = nn.Linear(4, 3)
+    nn.utils.parametrize.register_parametrization(layer, "weight", Broken())
+    with pytest.raises(lb.UnsupportedError, match="no weight today.*remove_parametrizations"):
+        lb.from_torch(nn.Sequential(layer), VECTOR)
+
+
+def with_weight(change):
+    layer = nn.Linear(4, 3)
+    layer.weight = nn.Parameter(change(layer.weight.detach()), requires_grad=False)
+    return layer
+
+
+UNREADABLE = {
+    "complex": (lambda: nn.Linear(4, 3, dtype=torch.cfloat), "weight is complex"),
+    "sparse": (lambda: with_weight(lambda w: w.to_sparse()), "weight is sparse"),
+    "compressed": (lambda: with_weight(lambda w: w.to_sparse_csr()), "to_dense()"),
+    "float8": (lambda: with_weight(lambda w: w.to(torch.float8_e4m3fn)), "module.float()"),
+    "meta": (lambda: nn.Linear(4, 3, device="meta"), "to_empty"),
+    "quantised": (
+        lambda: with_weight(lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8)),
+        "weight is quantised",
+    ),
+    "lazy": (lambda: nn.LazyLinear(3), "run the module once"),
+    "uninitialised": (lambda: uninitialised(nn.Linear(4, 3)), "weight is not initialised"),
+}
+
+
+def uninitialised(layer):
+    layer.weight = nn.UninitializedParameter()
+    return layer
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_weights_that_are_no_plain_numbers_are_refused(case):
+    make, message = UNREADABLE[case]
+    module = nn.Sequential(nn.ReLU(), make()).eval()
+    with pytest.raises(lb.UnsupportedError, match=r"layer '1' \(") as error:
+        lb.from_torch(module, VECTOR)
+    assert message in str(error.value)
+
+
+def test_a_complex_buffer_is_refused():
+    layer = nn.Linear(4, 3)
+    layer.register_buffer("phase", torch.ones(3, dtype=torch.cfloat))
+    with pytest.raises(lb.UnsupportedError, match="phase is complex"):
+        lb.from_torch(layer, VECTOR)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_modules_of_inference_mode_are_converted(inside, dtype):
+    with torch.inference_mode():
+        module = nn.Sequential(nn.Linear(4, 3, dtype=dtype), nn.BatchNorm1d(3), nn.ReLU())
+        module = module.to(dtype).append(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+        module = module.to(dtype).eval()
+    with torch.inference_mode(inside):
+        network = lb.from_torch(module, VECTOR)
+    x = points(VECTOR).requires_grad_()
+    network(x).sum().backward()
+    assert x.grad is not None

@@ -1,5 +1,6 @@
 """From a `torch.nn.Sequential` to a `Network`: one small function per kind of layer."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -65,7 +68,8 @@ def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) ->
 
 
 def _network(module: nn.Module, shape: Shape) -> Network:
-    tensor = next(chain(module.parameters(), module.buffers()), None)
+    tensors = chain(module.parameters(), module.buffers())
+    tensor = next((t for t in tensors if not t.is_meta), None)
     device = torch.device("cpu") if tensor is None else tensor.device
     affines, stages = [_identity(math.prod(shape), device)], []
     current = shape
@@ -124,18 +128,72 @@ def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -
     # Before the look-up: a lazy layer is of a class of its own, and holds a hook.
     if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
         raise UnsupportedError(f"{where} is not initialised; run the module once on an input first")
-    convert = CONVERTERS.get(type(layer))
+    # A parametrised layer is of a generated subclass; its `weight` is a property.
+    convert = CONVERTERS.get(type_before_parametrizations(layer))
     if convert is None:
         known = ", ".join(kind.__name__ for kind in CONVERTERS)
         raise UnsupportedError(f"{where} is not supported; known layers: Sequential, {known}")
     _refuse_hooks(layer, where)
-    for name, value in layer.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise LipboundsError(f"{where}: {name} has NaN or infinite entries")
+    tensors = [*layer.named_parameters(), *layer.named_buffers(), *vars(layer).items()]
+    _check_tensors(tensors, where)
+    if is_parametrized(layer):
+        layer = _evaluable(layer, where)
+        _check_tensors([(name, getattr(layer, name)) for name in layer.parametrizations], where)
     try:
         return convert(layer, shape, device)
     except LipboundsError as error:
         raise type(error)(f"{where} {WITH_SHAPE} {shape}: {error}") from None
+
+
+def _check_tensors(tensors: Sequence[tuple[str, object]], where: str) -> None:
+    for name, value in tensors:
+        if not isinstance(value, Tensor):
+            continue
+        fault = _fault(value, name)
+        if fault is not None:
+            raise UnsupportedError(f"{where}: {name} {fault}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise LipboundsError(f"{where}: {name} has NaN or infinite entries")
+
+
+def _fault(value: Tensor, name: str) -> str | None:
+    """Why these entries cannot be read as real numbers, and the way out."""
+    if is_lazy(value):
+        return "is not initialised; run the module once on an input first"
+    if value.is_meta:
+        return "is on the meta device, without values; call module.to_empty(...) and load them"
+    if value.is_complex():
+        return "is complex; write the layer with real and imaginary parts as channels"
+    if value.is_quantized:
+        return "is quantised; convert the float module, or its copy with dequantize()d weights"
+    if value.layout is not torch.strided:
+        return f"is sparse ({value.layout}); set it to torch.nn.Parameter(layer.{name}.to_dense())"
+    if value.is_floating_point() and value.dtype.itemsize == 1:
+        return f"is of type {value.dtype}; call module.float() first"
+    return None
+
+
+def _evaluable(layer: nn.Module, where: str) -> nn.Module:
+    """A copy of a parametrised layer, whose weight can be read without a trace in the layer.
+
+    Spectral norm in training mode iterates whenever its weight is read; which weight the next
+    call of the module uses is then not settled.
+    """
+    remedy = "call torch.nn.utils.parametrize.remove_parametrizations(layer, name) first"
+    try:
+        copied = copy.deepcopy(layer)
+        with torch.random.fork_rng(devices=[]):
+            for name in copied.parametrizations:
+                getattr(copied, name)
+    except Exception as error:  # a parametrisation is the user's code
+        raise UnsupportedError(f"{where}: its parametrisation fails ({error}); {remedy}") from None
+    after = copied.state_dict()
+    if any(not torch.equal(value, after[name]) for name, value in layer.state_dict().items()):
+        raise UnsupportedError(
+            f"{where}: reading its parametrised weight changes its state, as in training mode; "
+            f"call module.eval() first, or {remedy}"
+        )
+    return copied
 
 
 def _refuse_hooks(layer: nn.Module, where: str) -> None:
