@@ -165,6 +165,12 @@ def with_nan(layer, name="weight"):
     return layer
 
 
+def with_variance(value, eps):
+    layer = nn.BatchNorm2d(2, eps=eps)
+    layer.running_var[1] = value
+    return layer
+
+
 class Custom(nn.Module):
     def forward(self, x):
         return x
@@ -190,8 +196,9 @@ BAD = {
     "running": (with_nan(nn.BatchNorm2d(2), "running_var"), SHAPE, "running_var has NaN"),
     "prelu": (with_nan(nn.PReLU(2)), SHAPE, "weight has NaN"),
     "slope": (nn.LeakyReLU(math.inf), SHAPE, "not a finite slope"),
-    "no flatten": (nn.Linear(4, 2), SHAPE, "is a Flatten missing?"),
-    "linear": (nn.Linear(5, 2), VECTOR, "takes a vector of 5"),
+    "no flatten": (nn.Linear(60, 2), SHAPE, "takes a vector of 60; is a Flatten missing?"),
+    "no fit": (nn.Linear(4, 2), SHAPE, "takes a vector of 4, not an array of 2 x 6 x 5"),
+    "linear": (nn.Linear(5, 2), VECTOR, "takes a vector of 5, not of 4"),
     "channels": (nn.Conv2d(3, 1, 2), SHAPE, "takes 3 channels"),
     "axes": (nn.Conv1d(2, 1, 2), SHAPE, "1-dimensional"),
     "too large": (nn.Conv2d(2, 1, 7), SHAPE, "does not fit"),
@@ -202,6 +209,8 @@ BAD = {
     "norm channels": (nn.BatchNorm2d(3), SHAPE, "takes 3 channels"),
     "slopes": (nn.PReLU(3), SHAPE, "has 3 slopes for 2 channels"),
     "unflatten": (nn.Unflatten(1, (3, -1)), VECTOR, "cannot unflatten dimension 1"),
+    "variance": (with_variance(-1.0, 1e-5), SHAPE, "running_var has a negative entry (-1)"),
+    "no variance": (with_variance(0.0, 0.0), SHAPE, "running_var has an entry 0 and eps is 0"),
     "softplus": (nn.Softplus(-1.0), VECTOR, "must be positive"),
 }
 
@@ -448,3 +457,51 @@ def test_modules_of_inference_mode_are_converted(inside, dtype):
     x = points(VECTOR).requires_grad_()
     network(x).sum().backward()
     assert x.grad is not None
+
+
+def test_what_no_hook_shows_is_noticed_by_comparing(monkeypatch):
+    module = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(60, 2)).eval()
+    module[0]._conv_forward = lambda x, *_: torch.ones(len(x), 3, 5, 4)
+    with pytest.raises(lb.UnsupportedError, match=r"differs by up to .* undo what changes"):
+        lb.from_torch(module, SHAPE)
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x.clamp(min=0, max=5))
+    with pytest.raises(lb.UnsupportedError, match=r"differs by up to \d"):
+        lb.from_torch(nn.Sequential(nn.Identity(), nn.ReLU()).half(), VECTOR)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("gain", [0.3, 3.0, 30.0])
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.Softplus, nn.GELU, nn.ELU])
+def test_rounding_of_the_module_is_not_taken_for_a_difference(activation, gain, dtype, seed):
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(2, 4, 3), batch_norm(nn.BatchNorm2d(4)), nn.Flatten(), nn.Linear(48, 30)]
+    module = nn.Sequential(*layers, *(m for _ in range(6) for m in (activation(), linear(gain))))
+    lb.from_torch(module.to(dtype).eval(), SHAPE)
+
+
+def linear(gain):
+    layer = nn.Linear(30, 30)
+    nn.init.normal_(layer.weight, std=gain / 30**0.5)
+    return layer
+
+
+def test_the_comparison_leaves_no_trace():
+    module = nn.Sequential(nn.Dropout(0.0), nn.ReLU(inplace=True), nn.BatchNorm1d(4))
+    module[2].eval()
+    state, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    lb.from_torch(module, VECTOR)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert [layer.training for layer in module] == [True, True, False]
+
+
+def test_outputs_that_overflow_are_not_compared():
+    module = nn.Sequential(*(linear(300.0) for _ in range(4))).half()
+    assert lb.from_torch(module, (30,)).depth == 0
+
+
+def test_a_module_that_fails_by_itself_is_said_to():
+    module = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2).double())
+    with pytest.raises(lb.LipboundsError, match=r"module itself fails on torch.float32 inputs"):
+        lb.from_torch(module, VECTOR)

@@ -39,6 +39,7 @@ class Piece:
 
 
 DEFAULT_SHAPE = (1, 28, 28)
+PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
 WITH_SHAPE = "with input of shape"
 
 
@@ -58,6 +59,7 @@ def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) ->
     with torch.inference_mode(False), torch.no_grad():
         try:
             network = _network(module, shape)
+            _compare(network, module)
         except LipboundsError as error:
             about_shape = WITH_SHAPE in str(error) and not isinstance(error, UnsupportedError)
             if input_shape is not DEFAULT_SHAPE or not about_shape:
@@ -82,6 +84,88 @@ def _network(module: nn.Module, shape: Shape) -> Network:
             affines.append(_identity(piece.stage.shape[0], device))
         current = piece.shape
     return Network(tuple(affines), tuple(stages), shape)
+
+
+def _compare(network: Network, module: nn.Module) -> None:
+    """Refuse a network that is not the module: what was converted is not what is computed.
+
+    On 0 and Gaussian inputs of three sizes, where the module's output is finite.
+    """
+    dtype, device = _number_type(module), network.device
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, *network.input_shape, generator=generator, dtype=torch.float64)
+    x *= x.new_tensor([0.0, 1e-2, 1.0, 1e2]).view(-1, *[1] * len(network.input_shape))
+    x = x.to(device, dtype)
+    given = _output(module, x)
+    ours, slack = _with_slack(network, x.double(), _roundoff(dtype, device), generator)
+    if given.shape != ours.shape:
+        raise UnsupportedError(
+            f"the module gives {given.shape[1]} outputs, the network {ours.shape[1]}; {PATCHED}"
+        )
+    difference = (given - ours).abs().amax(1)
+    worse = given.isfinite().all(1) & (difference > slack)
+    if bool(worse.any()):
+        k = int((difference / slack).where(worse, 0).argmax())
+        raise UnsupportedError(
+            f"the module's output differs by up to {float(difference[k]):.3g} from that of its "
+            f"layers as their classes and weights define them, where rounding in {dtype} explains "
+            f"{float(slack[k]):.3g}; {PATCHED}"
+        )
+
+
+def _number_type(module: nn.Module) -> torch.dtype:
+    tensors = chain(module.parameters(), module.buffers())
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
+
+
+def _roundoff(dtype: torch.dtype, device: torch.device) -> float:
+    """The module's relative precision: in float32 products may be taken in TF32 or bfloat16."""
+    reduced = torch.get_float32_matmul_precision() != "highest" or device.type != "cpu"
+    if dtype == torch.float32 and reduced:
+        return torch.finfo(torch.bfloat16).eps
+    return torch.finfo(dtype).eps
+
+
+def _output(module: nn.Module, x: Tensor) -> Tensor:
+    devices = [x.device] if x.is_cuda else []
+    try:
+        # Dropout draws numbers in training mode, if its p is 0 too.
+        with torch.random.fork_rng(devices), torch.autocast(x.device.type, enabled=False):
+            return module(x.clone()).flatten(1).double()
+    except Exception as error:  # whatever the module does
+        reason = str(error).partition("\n")[0]
+        raise LipboundsError(
+            f"the module itself fails on {x.dtype} inputs of shape {tuple(x.shape[1:])} in a batch "
+            f"({type(error).__name__}: {reason}); make module(x) work first"
+        ) from None
+
+
+def _with_slack(
+    network: Network, x: Tensor, eps: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The outputs, and per input 64 times the change that errors of eps in all values make.
+
+    A factor of eps alone would not do: large weights amplify the errors of earlier layers.
+    """
+
+    def shaken(value: Tensor, size: Tensor) -> Tensor:
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        return value + eps * size * noise.to(value.device)
+
+    def largest(value: Tensor) -> Tensor:
+        return value.abs().amax(-1, keepdim=True)
+
+    y = x.flatten(1)
+    near = shaken(y, largest(y))
+    for affine, stage in zip(network.affines, (*network.stages, None), strict=True):
+        y, near = affine.evaluate(y), affine.evaluate(near)
+        size = largest(y)
+        near = shaken(near, size)
+        if stage is not None:
+            y, near = stage.evaluate(y), stage.evaluate(near)
+            near = shaken(near, torch.maximum(size, largest(y)))
+    slack = 64 * ((near - y).abs().amax(1) + eps * largest(y).squeeze(-1))
+    return y, slack + 64 * torch.finfo(torch.float16).tiny * eps
 
 
 def _require_module(module) -> None:
@@ -240,10 +324,16 @@ def _double(value: Tensor) -> Tensor:
 
 def _linear(layer: nn.Linear, shape: Shape, device) -> Piece:
     if len(shape) != 1 or shape[0] != layer.in_features:
-        raise LipboundsError(f"takes a vector of {layer.in_features}; is a Flatten missing?")
+        fits = len(shape) > 1 and math.prod(shape) == layer.in_features
+        hint = "; is a Flatten missing?" if fits else f", not {_sized(shape)}"
+        raise LipboundsError(f"takes a vector of {layer.in_features}{hint}")
     weight = _double(layer.weight)
     offset = weight.new_zeros(len(weight)) if layer.bias is None else _double(layer.bias)
     return Piece((layer.out_features,), Affine(Dense(weight), offset))
+
+
+def _sized(shape: Shape) -> str:
+    return f"of {shape[0]}" if len(shape) == 1 else f"an array of {' x '.join(map(str, shape))}"
 
 
 def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape, device) -> Piece:
@@ -289,6 +379,10 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
         raise LipboundsError(f"takes {layer.num_features} channels")
     if (len(shape) == 3) != isinstance(layer, nn.BatchNorm2d):
         raise LipboundsError("takes images (2d), or vectors and signals (1d)")
+    _require_positive(layer.running_var, layer.eps)
+    # At most 3.5 u on each entry of the scale (the sum's rounding is halved by the root, the root
+    # and its inverse give one each, so does the weight). No bound counts them by themselves:
+    # `rounding.gamma` counts 2 (terms + 4) where the products use `terms`, so 4 and more are left.
     scale = (_double(layer.running_var) + layer.eps).rsqrt()
     if layer.weight is not None:
         scale = scale * _double(layer.weight)
@@ -298,6 +392,16 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
     pixels = math.prod(shape[1:])
     scale, offset = (x.repeat_interleave(pixels) for x in (scale, offset))
     return Piece(shape, Affine(Diagonal(scale), offset))
+
+
+def _require_positive(variance: Tensor, eps: float) -> None:
+    lowest = float(variance.min())
+    if lowest + eps <= 0:
+        fault = "a negative entry" if lowest < 0 else f"an entry 0 and eps is {eps}"
+        raise LipboundsError(
+            f"running_var has {fault} ({lowest:.3g}); a variance plus eps must be positive: "
+            "load the right statistics, or let the layer see data in training mode"
+        )
 
 
 def _max_pool(layer: nn.MaxPool1d | nn.MaxPool2d, shape: Shape, device) -> Piece:
@@ -354,6 +458,7 @@ def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
 
 
 def _averages(windows, inside, divisor, shape: Shape, out: Shape, device) -> Piece:
+    # 1 / divisor is rounded once for each entry; the doubled count of `rounding.gamma` covers it.
     operator = average_pooling(
         windows.to(device), inside.to(device), divisor.to(device, torch.float64), math.prod(shape)
     )
