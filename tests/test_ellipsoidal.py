@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import SLOPES, between_sample, pooled_networks, quick, slope_networks, slope_sample
+from torch import nn
 
 import lipbounds as lb
 from lipbounds.barrier import Barrier, minimised
@@ -228,6 +229,20 @@ def test_degenerate_networks(weights, norm, activation):
     assert value <= float(lb.bound(network, "K_4" if norm != 2 else "K_1", norm).value) * (1 + 1e-6)
     if len(weights) <= 1 or activation == "identity":
         assert value == pytest.approx(optimum, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_prelu_before_overlapping_maxima(norm):
+    """The first of three maxima is of neuron 1 alone, whose slope is 100."""
+    prelu = nn.PReLU(3)
+    prelu.weight.data = torch.tensor([1.0, 100.0, 1.0])
+    pool = nn.MaxPool1d(2, stride=1, padding=1, dilation=2)
+    module = nn.Sequential(prelu, nn.Unflatten(-1, (1, 3)), pool, nn.Flatten(), nn.Linear(3, 1))
+    module[-1].weight.data = torch.tensor([[1.0, 0.0, 0.0]])
+    network = lb.from_torch(module.eval(), (3,))
+    assert 100 <= lb.bound(network, "K_5", norm).value <= 100 * (1 + 1e-6)
+    if norm == math.inf:
+        assert float(lb.sensitivity(network, [1.0, 1.0, 1.0], "K_5").max()) >= 100
 
 
 @pytest.mark.parametrize("norm", NORMS)

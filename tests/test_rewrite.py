@@ -10,6 +10,7 @@ from oracles import NAMES, NORMS
 from strategies import IMAGE, between_sample, pooled_networks, quick, small_cnns
 
 import lipbounds as lb
+from lipbounds.activations import activation, prelu
 from lipbounds.network import Affine, Network
 from lipbounds.operators import Convolution, Dense, Identity
 from lipbounds.rewrite import carried, explicit, maxima_first
@@ -95,6 +96,47 @@ def test_only_one_nondecreasing_activation_commutes_with_a_maximum(functions, mo
     assert (kinds(other) == list("BS")) == moved
     x = 3 * torch.randn(50, 4, dtype=torch.float64)
     torch.testing.assert_close(other(x), network(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "moved"),
+    [
+        ([1, 0, 1, 3], [1, 2, 1, 3], True),  # of equal slopes, but on other neurons, and fewer
+        ([0, 1, 2, 3, 4, 0, 2], [0, 1, 2, 3, 4, 2, 0], True),  # and on more of them
+        ([0, 1], [2, 3], False),  # of other slopes in one maximum
+    ],
+)
+def test_slopes_of_a_prelu_follow_their_neurons(first, second, moved):
+    slopes = torch.tensor([0.5, 100.0, 0.5, 0.0, 1.0], dtype=torch.float64)
+    eye = torch.eye(5, dtype=torch.float64)
+    tanh = activation("tanh")
+    for parts in (
+        [(prelu(slopes), slice(None))],
+        [(prelu(slopes[:4]), torch.arange(4)), (tanh, torch.tensor([4]))],
+    ):
+        maxima = BetweenStage(torch.tensor(first), torch.tensor(second), 5)
+        end = torch.eye(len(first), dtype=torch.float64)
+        affines = [Affine(Dense(w), w.new_zeros(len(w))) for w in (eye, end)]
+        between = Affine(Identity(5, eye.device), eye.new_zeros(5))
+        network = Network(
+            (affines[0], between, affines[1]), (SlopeStage(parts, 5), maxima)
+        )  # fmt: skip
+        other = maxima_first(network)
+        assert (kinds(other) == list("BS")) == moved
+        x = 3 * torch.randn(50, 5, dtype=torch.float64)
+        torch.testing.assert_close(other(x), network(x), rtol=0, atol=0)
+        torch.testing.assert_close(other.jacobian(x), network.jacobian(x), rtol=0, atol=0)
+
+
+def test_per_neuron_slopes_of_another_activation_stay_where_they_are():
+    scale = torch.tensor([1.0, 2.0, 1.0, 2.0], dtype=torch.float64)
+    function = lb.Activation("scaled", lambda z: scale * z, scale, scale)
+    eye = torch.eye(4, dtype=torch.float64)
+    maxima = BetweenStage(torch.tensor([0, 1]), torch.tensor([2, 3]), 4)
+    affines = [Affine(op, eye.new_zeros(op.shape[0])) for op in (Dense(eye), Identity(4))]
+    end = Affine(Dense(eye[:2, :2]), eye.new_zeros(2))
+    network = Network((*affines, end), (SlopeStage.uniform(function, 4), maxima))
+    assert kinds(maxima_first(network)) == list("SB")
 
 
 @quick

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from .activations import activation
+from .activations import Activation, activation, prelu
 from .network import Affine, Network
 from .operators import (
     Composition,
@@ -119,19 +119,39 @@ def carried(network: Network) -> Network:
 
 def _after_maxima(stage: Stage, maxima: Stage) -> SlopeStage | None:
     """The activations of `stage` for the maxima of its neurons; None where two neurons of a maximum
-    have different ones, or decreasing ones."""
+    have different ones (or other slopes of one PReLU), or decreasing ones."""
     if not isinstance(stage, SlopeStage) or not isinstance(maxima, BetweenStage):
         return None
     owner = torch.empty(stage.shape[0], dtype=torch.long, device=maxima.first.device)
     for i, (_, index) in enumerate(stage.parts):
         owner[index] = i
-    chosen = owner[maxima.first]
-    if bool((chosen != owner[maxima.second]).any() | (stage.alpha < 0).any()):
+    first, second = maxima.first, maxima.second
+    same = owner[first] == owner[second]
+    for slopes in (stage.alpha, stage.beta):  # within a part, a PReLU's slopes are these two
+        same &= slopes[first] == slopes[second]
+    if not bool(same.all() & (stage.alpha >= 0).all()):
         return None
-    parts = [(one, (chosen == i).nonzero()[:, 0]) for i, (one, _) in enumerate(stage.parts)]
+    parts = []
+    for i, (function, _) in enumerate(stage.parts):
+        index = (owner[first] == i).nonzero()[:, 0]
+        moved = _for_neurons(function, stage, first[index])
+        if moved is None:
+            return None
+        parts.append((moved, index))
     if len(parts) == 1:
         parts = [(parts[0][0], slice(None))]
-    return SlopeStage(parts, len(chosen), owner.device)
+    return SlopeStage(parts, len(first), owner.device)
+
+
+def _for_neurons(function: Activation, stage: SlopeStage, index: torch.Tensor) -> Activation | None:
+    """`function`, one of those of `stage`, as neurons `index` have it: the same one unless each
+    neuron has its own slopes. Of such ones only a PReLU can be built anew; None for the others."""
+    if not isinstance(function.alpha, torch.Tensor) and not isinstance(function.beta, torch.Tensor):
+        return function
+    if function.name != "prelu":
+        return None
+    alpha, beta = stage.alpha[index], stage.beta[index]
+    return prelu(torch.where(beta > 1, beta, alpha))  # (a, 1) for a <= 1, (1, a) for a >= 1
 
 
 def _is_identity(affine: Affine) -> bool:
