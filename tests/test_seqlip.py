@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import lipbounds as lb
+from lipbounds.activations import leaky_relu
 from lipbounds.bounds.maximum import vertex_maximum
 from lipbounds.operators import dense
 from lipbounds.stages import PoolStage
@@ -65,6 +67,45 @@ def test_maximum_is_bracketed(p, n, q, budget):
         if budget == 1e9:
             assert bracket.upper[i] <= exact * (1 + 1e-9)
             assert bracket.lower[i] >= exact * (1 - 1e-9)
+
+
+def exact_square(weights, slopes):
+    """(max over T of || W_1 T W_0 ||)^2 of a network with one output, in rational arithmetic."""
+    w0, (w1,) = ([[Fraction(x) for x in row] for row in w.tolist()] for w in weights)
+    return max(
+        sum(
+            sum(a * t * b for a, t, b in zip(w1, ts, column, strict=True)) ** 2
+            for column in zip(*w0, strict=True)
+        )
+        for ts in itertools.product(map(Fraction, slopes), repeat=len(w1))
+    )
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_weights_that_cancel_do_not_lose_the_bound(seed):
+    """W_1 all but orthogonal to the columns of W_0, slopes equal or nearly so."""
+    rng = np.random.default_rng(seed)
+    n, q = rng.integers(2, 5), rng.integers(1, 7)
+    rank = min(n - 1, q)
+    w0, w1 = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, q)), rng.normal(size=(1, n))
+    basis = np.linalg.qr(w0)[0][:, :rank]
+    weights = [w0, w1 - (w1 @ basis) @ basis.T]
+    for slope in (1.0, 1 - 10.0 ** -rng.integers(4, 16)):
+        network = lb.from_weights(weights, activation=leaky_relu(slope))
+        result, square = lb.bound(network, "K_2", 2), exact_square(weights, (slope, 1.0))
+        assert Fraction(float(result.lower)) ** 2 <= square <= Fraction(float(result.value)) ** 2
+        size = np.linalg.norm(weights[0]) * np.linalg.norm(weights[1])
+        assert result.value - result.lower <= 1e-10 * result.value + 1e-12 * size
+
+
+def test_rounding_of_the_center_is_counted():
+    weights = [
+        np.array([[0.410741663681376], [-0.9880071189627424]]),
+        np.array([[-0.5820415066520821, -0.24197062165389727]]),
+    ]
+    value = lb.bound(lb.from_weights(weights, activation="identity"), "K_2", 2).value
+    assert Fraction(float(value)) ** 2 >= exact_square(weights, (1.0, 1.0))
+    assert value <= 1e-14
 
 
 def test_greedy_search_would_fall_short():

@@ -72,7 +72,7 @@ def spectral_norm(operator: Operator) -> Tensor:
 
     Raises LipboundsError where both sides exceed LARGEST_GRAM.
     """
-    schur = _schur_bound(operator)
+    schur = majorant_norm(operator)
     m, n = operator.shape
     if m * n <= DENSE_ENTRIES or operator.batch_shape:
         value = matrix_norm(dense(operator), 2) + gamma(operator.terms) * schur
@@ -86,6 +86,13 @@ def spectral_norm(operator: Operator) -> Tensor:
     error = gamma(2 * operator.terms + max(m, n)) * (schur / scale) ** 2
     value = largest_eigenvalue(gram(operator, scale), error).sqrt()
     return torch.minimum(scale * outward(value, 2), schur)
+
+
+def majorant_norm(operator: Operator) -> Tensor:
+    """sqrt(|| M ||_1 || M ||_inf) >= || M ||_2 >= || W ||_2 for the majorant M >= |W|."""
+    majorant = operator.majorant()
+    product = _sums(majorant, 1.0).amax(-1).sqrt() * _sums(majorant, math.inf).amax(-1).sqrt()
+    return outward(product, 2 * operator.terms + 2)
 
 
 def matrix_norm(matrix: Tensor, norm: float) -> Tensor:
@@ -158,10 +165,3 @@ def _eigenvalue_estimate(symmetric: Tensor) -> Tensor:
     start = torch.linspace(1.0, 2.0, symmetric.shape[-1], dtype=torch.float64)
     value = eigsh(symmetric.numpy(), k=1, v0=start.numpy(), return_eigenvectors=False)
     return torch.tensor(value[0])
-
-
-def _schur_bound(operator: Operator) -> Tensor:
-    """sqrt(|| M ||_1 || M ||_inf) >= || W ||_2 for a majorant M >= |W|."""
-    majorant = operator.majorant()
-    product = _sums(majorant, 1.0).amax(-1).sqrt() * _sums(majorant, math.inf).amax(-1).sqrt()
-    return outward(product, 2 * operator.terms + 2)

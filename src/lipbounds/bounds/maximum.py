@@ -32,12 +32,19 @@ class Bracket:
 
 
 def vertex_maximum(
-    center: Tensor, left: Tensor, radial: Tensor, cap: Tensor, budget: float
+    center: Tensor,
+    left: Tensor,
+    radial: Tensor,
+    cap: Tensor,
+    budget: float,
+    error: Tensor | float = 0.0,
 ) -> Bracket:
     """Bracket max_T || X + A T Y ||_2 for X (..., p, q), A (..., p, n), Y (..., n, q).
 
-    cap: an upper bound known from elsewhere, shape (...). budget: of each problem, counted as boxes
-    times (p + q)^3; the root gets up to 8 sweeps, and one whatever the budget.
+    error: how far X + A T Y may be, in l2, from the matrix that is meant (X and Y are rounded
+    themselves), shape (...); the bracket is of the latter. cap: an upper bound known from
+    elsewhere, shape (...). budget: of each problem, counted as boxes times (p + q)^3; the root gets
+    up to 8 sweeps, and one whatever the budget.
     All problems of the batch advance together, one level of the tree at a time.
     """
     shape = torch.broadcast_shapes(center.shape[:-2], left.shape[:-2], radial.shape[:-2])
@@ -47,7 +54,11 @@ def vertex_maximum(
     )
     boxes = budget / (x.shape[-2] + x.shape[-1]) ** 3
     sweeps = min(max(int(20 * boxes), 1), ROOT_SWEEPS)
-    search = _Search(x, a, y, cap.expand(shape).reshape(-1), sweeps)
+    cap, error = (
+        torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(shape).reshape(-1)
+        for t in (cap, error)
+    )
+    search = _Search(x, a, y, cap, error, sweeps)
     search.run(int(boxes))
     return Bracket(search.upper().reshape(shape), search.best.reshape(shape))
 
@@ -55,14 +66,15 @@ def vertex_maximum(
 class _Search:
     """The open boxes of all problems: owner (N,), fixed signs (N, n) with 0 for free, D (N, n)."""
 
-    def __init__(self, x: Tensor, a: Tensor, y: Tensor, cap: Tensor, sweeps: int):
+    def __init__(self, x: Tensor, a: Tensor, y: Tensor, cap: Tensor, error: Tensor, sweeps: int):
         self.x, self.a, self.y, self.cap = x, a, y, cap
         count, n = a.shape[0], a.shape[-1]
-        # What rounding in X, A T Y and the eigenvalues can hide, far above LAPACK's error bounds.
-        size = torch.linalg.matrix_norm(x) + torch.linalg.matrix_norm(a) * torch.linalg.matrix_norm(
-            y
-        )
-        self.slack = gamma(4 * (n + x.shape[-1] + x.shape[-2])) * size
+        # What rounding in A T Y, the sums and the eigenvalues can hide, far above LAPACK's error
+        # bounds; the error that X and Y bring along may be far greater, where X cancelled.
+        size_x, size_a, size_y = (torch.linalg.matrix_norm(t) for t in (x, a, y))
+        self.size, self.error = size_x + size_a * size_y, error
+        self.rounding = gamma(4 * (n + x.shape[-1] + x.shape[-2]))
+        self.slack = self.rounding * self.size + error
         self.best = torch.zeros_like(cap)
         self.closed = torch.zeros_like(cap)  # greatest upper end among boxes closed early
         self.used = torch.zeros(count, dtype=torch.long, device=cap.device)
@@ -142,14 +154,17 @@ class _Search:
             bottom = (y / scale.unsqueeze(-1)).mT @ y
             joint = torch.cat([torch.cat([top, x], -1), torch.cat([x.mT, bottom], -1)], -2)
             values, vectors = torch.linalg.eigh(joint)
-            best = torch.minimum(best, values[:, -1])
+            # With the first D their trace is at most 2 ||A|| ||Y||, maybe not with later ones.
+            trace = joint.diagonal(dim1=-2, dim2=-1).sum(-1)
+            size = torch.maximum(self.size[owner], trace / 2)
+            best = torch.minimum(best, values[:, -1] + self.rounding * size + self.error[owner])
             u, v = vectors[:, :p, -1:], vectors[:, p:, -1:]
             into, out = (a.mT @ u).squeeze(-1), (y @ v).squeeze(-1)
             if sweep in (0, sweeps - 1):
                 self._try_vertex(owner, x, a, y, u, v)
             step = _ratio(out.abs(), into.abs()) / scale
             scale.mul_(step.clamp(0.1, 10.0).sqrt())
-        return best + self.slack[owner], self._branching(into, out, a, y, free)
+        return best, self._branching(into, out, a, y, free)
 
     def _branching(self, into, out, a, y, free) -> Tensor:
         """The free neuron that the relaxation leans on most."""

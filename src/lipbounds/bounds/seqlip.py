@@ -10,14 +10,15 @@ a value below the maximum, which is no bound; `maximum.py` brackets it from both
 pool splits the network into chains whose constants multiply, with the pool's own norm between.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..network import Network
-from ..norms import matrix_norm, operator_norm
-from ..operators import Identity, Operator, dense
+from ..norms import majorant_norm, matrix_norm, operator_norm
+from ..operators import Composition, Identity, Operator, dense
 from ..rounding import gamma, outward
 from ..stages import PoolStage, Stage
 from .maximum import Bracket, vertex_maximum
@@ -33,13 +34,13 @@ def seqlip(network: Network, norm: float, budget: float = BUDGET) -> tuple[Tenso
     """
     splits = [_split(network, i) for i in range(network.depth + 1)]
     norms = [operator_norm(affine.operator, 2) for affine in network.affines]
-    upper = lower = residual = torch.ones(network.batch_shape, dtype=torch.float64).to(
-        network.device
-    )
+    upper = lower = torch.ones(network.batch_shape, dtype=torch.float64).to(network.device)
+    excess = torch.zeros_like(upper)  # prod of (1 + residual / ||W||) - 1, free of cancellation
     for one, weight_norm in zip(splits, norms, strict=True):
         if one.left is one.right is None:  # an affine map alone between two pools
             upper, lower = upper * weight_norm, lower * weight_norm
-        residual = residual * (1 + one.residual / weight_norm.clamp(min=1e-300))
+        upper = upper * one.stretch
+        excess = excess + (1 + excess) * (one.residual / weight_norm.clamp(min=1e-300))
     worst = torch.stack(torch.broadcast_tensors(*norms)).prod(0)
     for k, stage in enumerate(network.stages, start=1):
         worst = worst * stage.norm(2)
@@ -48,18 +49,20 @@ def seqlip(network: Network, norm: float, budget: float = BUDGET) -> tuple[Tenso
         else:
             bracket = _factor(splits[k].left, stage, splits[k - 1].right, budget)
             upper, lower = upper * bracket.upper, lower * bracket.lower
-    upper = upper + worst * (residual - 1)
+    upper = upper + worst * excess
     return torch.minimum(outward(upper, network.terms), outward(worst, network.terms)), lower
 
 
 @dataclass(frozen=True)
 class _Split:
     """W = right @ left, `right` (..., m, r) feeding the stage after it, `left` (..., r, n) fed by
-    the stage before it. At an end of a chain only one of the two is there, and is W itself."""
+    the stage before it. At an end of a chain only one of the two is there, and is W itself, or W
+    but for a factor Q of norm at most `stretch` on the outer side."""
 
     left: Tensor | Operator | None
     right: Tensor | Operator | None
-    residual: Tensor | float = 0.0  # at least || W - right left ||_2
+    residual: Tensor | float = 0.0  # at least || W - right left ||_2, Q included
+    stretch: Tensor | float = 1.0
 
 
 def _split(network: Network, i: int) -> _Split:
@@ -70,19 +73,47 @@ def _split(network: Network, i: int) -> _Split:
         return _Split(None, None)
     if isinstance(operator, Identity):
         return _Split(None if first else operator, None if last else operator)
-    weight = dense(operator)
+    weight, rounded = dense(operator), _rounding(operator)
     if first:
-        return _Split(None, _fewer_columns(weight))
+        return _end(weight, rounded)
     if last:
-        return _Split(_fewer_columns(weight.mT).mT, None)
-    return _square_roots(weight, operator.terms)
+        end = _end(weight.mT, rounded)
+        return _Split(end.right.mT, None, end.residual, end.stretch)
+    split = _square_roots(weight, operator.terms)
+    return replace(split, residual=split.residual + rounded)
 
 
-def _fewer_columns(weight: Tensor) -> Tensor:
-    """W (m, n) up to a rotation of its columns, (m, min(m, n)): the same || S W ||_2."""
-    if weight.shape[-1] <= weight.shape[-2]:
-        return weight
-    return torch.linalg.qr(weight.mT).R.mT
+def _rounding(operator: Operator) -> Tensor | float:
+    """How far `dense` may be from the operator, in l2: it multiplies the factors of a product."""
+    if not isinstance(operator, Composition):
+        return 0.0
+    return gamma(operator.terms) * majorant_norm(operator)
+
+
+def _end(weight: Tensor, rounded: Tensor | float) -> _Split:
+    """W (m, n) up to a rotation of its columns, (m, min(m, n)): the same || S W ||_2.
+
+    W^T = Q R + E with Q and R as computed, so || S W || <= || S R^T || ||Q|| + ||S|| ||E||.
+    """
+    m, n = weight.shape[-2:]
+    if n <= m:
+        return _Split(None, weight, rounded)
+    q, r = torch.linalg.qr(weight.mT)
+    error = torch.linalg.matrix_norm(weight.mT - q @ r)
+    error = error + gamma(m) * torch.linalg.matrix_norm(q.abs() @ r.abs())
+    return _Split(None, r.mT, rounded + outward(error, m * n), _stretch(q))
+
+
+def _stretch(q: Tensor) -> Tensor:
+    """At least ||Q||_2 of a matrix with nearly orthonormal columns: ||Q||^2 <= 1 + ||Q^T Q - I||.
+    Summing by blocks keeps the rounding error of the Gram matrix small."""
+    n, m = q.shape[-2:]
+    step = math.isqrt(n) + 1
+    gram = sum(block.mT @ block for block in q.split(step, -2))
+    terms = step + -(-n // step)
+    size = torch.linalg.matrix_norm(q) ** 2  # at least || |Q|^T |Q| ||_F
+    gram.diagonal(dim1=-2, dim2=-1).sub_(1.0)
+    return 1 + (torch.linalg.matrix_norm(gram) + gamma(terms) * size) / 2
 
 
 def _square_roots(weight: Tensor, terms: int) -> _Split:
@@ -112,7 +143,17 @@ def _factor(
     center = stage.center.adjoint(left) @ right
     radial = stage.radius.apply(right.mT).mT
     cap = stage.norm(2) * matrix_norm(left, 2) * matrix_norm(right, 2)
-    return vertex_maximum(center, left, radial, cap, budget)
+    return vertex_maximum(center, left, radial, cap, budget, _product_error(left, stage, right))
+
+
+def _product_error(left: Tensor, stage: Stage, right: Tensor) -> Tensor:
+    """At least the l2 norm of the rounding error in A C B + A T (R B), the latter product excepted:
+    it may be far greater than A C B, where that cancels."""
+    center = stage.center.absolute().adjoint(left.abs()) @ right.abs()
+    radial = stage.radius.absolute().apply(right.abs().mT).mT
+    center, radial, size = (torch.linalg.matrix_norm(t) for t in (center, radial, left))
+    terms = stage.center.terms + right.shape[-2]
+    return gamma(terms) * center + gamma(stage.radius.terms) * size * radial
 
 
 def _factor_beside_identity(
