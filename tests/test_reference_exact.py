@@ -16,7 +16,15 @@ import lipbounds as lb
 from lipbounds.cases import analytic
 from lipbounds.cases.random import ensemble, gaussian
 from lipbounds.reference.exact import exact
+from lipbounds.reference.phases import FREE, chain
 from lipbounds.reference.pieces import exact_lipschitz
+from lipbounds.reference.witness import (
+    _interior,
+    _proves_empty,
+    cell,
+    lacks_interior,
+    pattern_at,
+)
 from lipbounds.rewrite import carried
 from lipbounds.stages import PoolStage
 
@@ -62,7 +70,7 @@ def test_equals_the_enumerated_pieces(norm, seed):
 @pytest.mark.parametrize("kind", ["integer", "scaled"])
 @pytest.mark.parametrize("seed", range(8))
 def test_brackets_the_pieces_of_degenerate_networks(norm, kind, seed):
-    """Ties, zero rows, dead neurons, no offsets: cells without interior may count above."""
+    """Ties, zero rows, dead neurons, no offsets: patterns of cells without interior abound."""
     rng = np.random.default_rng(seed)
     inputs = 1 + seed % 2
     sizes = (inputs, *rng.integers(1, 4, seed % 3), 2)
@@ -73,6 +81,7 @@ def test_brackets_the_pieces_of_degenerate_networks(norm, kind, seed):
     assert lower <= pieces * (1 + 1e-12)
     assert pieces <= upper * (1 + 1e-12)
     assert lower >= pieces * (1 - NARROW)
+    assert upper <= lower * (1 + NARROW)
     assert upper <= float(lb.bound(network, "K_4", norm).value) * (1 + 1e-9)
 
 
@@ -243,7 +252,85 @@ def test_cancelling_kinks_give_no_false_lower_end(radius):
     network = lb.from_weights(weights, activation=[["relu", "relu", "identity"]])
     upper, lower, witness = exact(network, 1, radius)
     assert lower == 0 and witness is None
-    assert 0 <= upper <= 1 + 1e-9
+    assert 0 <= upper <= 1e-12
+
+
+def test_a_kink_on_the_side_of_the_box_does_not_count():
+    """R(x - 1) + R(3 - x) / 2 on |x - center| <= 1."""
+    network = lb.from_weights([[[1.0], [-1.0]], [[1.0, 0.5]]], [[-1.0, 3.0], None])
+    assert exact(network, 1, 1.0)[:2] == pytest.approx((0.5, 0.5))
+    assert exact(network, 1, 1.0, [4.0])[:2] == pytest.approx((1, 1))
+
+
+FAR = [*((1, seed) for seed in (3, 14, 27, 29)), *((math.inf, s) for s in (11, 14, 20, 27, 28, 29))]
+
+
+@pytest.mark.parametrize(("norm", "seed"), FAR)
+def test_directions_at_infinity_of_empty_cells_do_not_count(norm, seed):
+    """Networks of which they are the steepest, by up to a factor of 8."""
+    network = gaussian_with_offsets((2, 3, 3, 2), seed)
+    boxed = exact(network, norm, radius=1e9)[1]
+    upper, lower, _ = exact(network, norm)
+    assert (upper, lower) == pytest.approx((boxed, boxed), rel=1e-6)
+
+
+def gaussian_with_offsets(sizes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pairs = list(itertools.pairwise(sizes))
+    weights = [torch.randn(m, n, generator=generator, dtype=torch.float64) for n, m in pairs]
+    biases = [torch.randn(m, generator=generator, dtype=torch.float64) for m in sizes[1:]]
+    return lb.from_weights(weights, biases)
+
+
+EVERYWHERE = np.full(3, -math.inf), np.full(3, math.inf)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "integer", "scaled"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_cell_with_interior_is_never_proven_to_have_none(kind, seed):
+    """Those of random points, near and far, and around them; with zero rows and equal ones."""
+    rng = np.random.default_rng(seed)
+    network = chain(random_network(rng, (3, 5, 4, 2), kind, offsets=float(seed % 3 > 0)))
+    for scale in (1e-2, 1.0, 1e6):
+        for x in scale * rng.standard_normal((4, 3)):
+            pattern = pattern_at(network, np.append(x, 1.0))
+            z = cell(network, pattern)[0] @ np.append(x, 1.0)
+            assert ((z > 1e-9 * scale) | (abs(z) < 1e-12 * scale)).all()
+            assert not lacks_interior(network, pattern, EVERYWHERE)
+            assert not lacks_interior(network, pattern, (x - 1e-3 * scale, x + 1e-3 * scale))
+            pattern[1][:] = FREE
+            assert not lacks_interior(network, pattern, EVERYWHERE)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_which_patterns_have_cells_with_interior(seed):
+    """Against the largest ball of a cell, by a linear program."""
+    network = chain(gaussian_with_offsets((3, 3, 3, 1), seed))
+    hull = np.array([-1e4, -1e4, -1e4, 1.0]), np.array([1e4, 1e4, 1e4, 1.0])
+    empty = 0
+    for bits in itertools.product((0, 1), repeat=6):
+        pattern = [np.array(bits[:3]), np.array(bits[3:])]
+        sides, _ = cell(network, pattern)
+        ball = _interior(sides, hull)
+        proven = lacks_interior(network, pattern, EVERYWHERE)
+        assert proven == (ball is None)
+        empty += proven
+    assert 0 < empty < 64
+
+
+def test_where_a_pre_activation_is_zero_both_of_its_phases_have_interior():
+    network = chain(lb.from_weights([[[1.0], [0.0]], [[1.0, 1.0]]]))
+    ends = EVERYWHERE[0][:1], EVERYWHERE[1][:1]
+    for phases in itertools.product((0, 1), repeat=2):
+        assert not lacks_interior(network, [np.array(phases)], ends)
+
+
+def test_no_multipliers_prove_empty_what_is_not():
+    sides = [[Fraction(1), Fraction(0)], [Fraction(-1), Fraction(1)]]  # 0 < x < 1
+    touching = [sides[0], [Fraction(-1), Fraction(0)]]  # 0 < x < 0
+    for y in itertools.product((Fraction(0), Fraction(1), Fraction(1, 3)), repeat=2):
+        assert not _proves_empty(sides, list(y))
+        assert _proves_empty(touching, list(y)) == all(y)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -10,8 +10,12 @@ solver's word for it. Here a node is bounded by intervals, and then by the multi
 relaxation (reference/milp.py), so that the upper end rests on no solver's answer; nor does the
 lower end (reference/witness.py). Over R^n the network is homogenised (reference/faces.py).
 
-Cells are closed here, so that one without interior may count: the upper end is then too large, not
-wrong (R(x) - R(-x) - x is zero, but has slope -1 for an impossible pair of phases at 0).
+Cells are closed here, so that one without interior can raise a bound (R(x) - R(-x) - x is zero, but
+has slope -1 for an impossible pair of phases at 0; over R^n, at directions t = 0 of cells that are
+empty). Where that is all that keeps a leaf open, a certificate in rational arithmetic drops it
+(witness.lacks_interior). Without one the leaf is closed with its bound: the upper end may then be
+too large, not wrong. So a gap left before the time is up is due to cells of more than 64 sides or
+16 inputs, to ones too thin for a witness, or to multipliers that rounding spoils.
 """
 
 from __future__ import annotations
@@ -44,7 +48,15 @@ from .phases import (
     signed,
     tangent_ranges,
 )
-from .witness import Witness, cell, find_witness, jacobian_norm, neighbours, pattern_at
+from .witness import (
+    Witness,
+    cell,
+    find_witness,
+    jacobian_norm,
+    lacks_interior,
+    neighbours,
+    pattern_at,
+)
 
 MAXIMUM_PHASES = 500  # neurons with two phases
 MAXIMUM_WEIGHTS = 200_000  # numbers in all matrices of the explicit network
@@ -67,7 +79,7 @@ def exact(
 
     radius: > 0, one number or one per input, (n,) or `input_shape`; center: likewise, 0 if None.
     seconds: the budget. Both ends are valid when it runs out; if it does not, they are within 1e-6
-    of each other, unless a cell without interior counts (see above).
+    of each other, unless a cell was neither proven to have interior nor to have none (see above).
     cap: an upper bound known from elsewhere. start: a point (n,) at which to look for the lower end
     first.
     Returns (upper, lower, witness): x and y in the box with ||f(x) - f(y)||_p / ||x - y||_p >=
@@ -219,11 +231,19 @@ class _Search:
             if x is not None and bound > self.lower * (1 + TOLERANCE):
                 self._try_solution(x)
                 branch = self._branch(phases, x, v) or branch
+        if self._impossible(phases, bound, late):
+            return
         if bound <= self.lower * (1 + TOLERANCE) or branch is None:
             self.closed = max(self.closed, bound)
             return
         node = _Node(-bound, next(self.numbers), root, phases, branch, basis)
         heapq.heappush(self.open, node)
+
+    def _impossible(self, phases: Phases, bound: float, late: bool) -> bool:
+        """Whether the bound is worth a look at the cell, and that is proven to have no interior."""
+        if late or bound <= self.lower * (1 + TOLERANCE) or _first_free(phases[:-1]):
+            return False
+        return lacks_interior(self.chain, phases[:-1], self.domain.ends)
 
     def _branch(self, phases: Phases, x: np.ndarray, v: np.ndarray) -> tuple[int, int] | None:
         """The free neuron whose output is furthest from both phases, weighted by its influence on

@@ -6,8 +6,8 @@ along the cone. If the cell has interior, so has the cone, and an interior point
 max(|x|_inf, t) = 1. So the faces t = 1 and x_i = +-1 of the cube |x|_inf <= 1, 0 <= t <= 1 meet
 every cell, and only patterns of cells with interior add to the greatest norm: no large box is
 needed. The inside of the cube is left out because all closed cones meet at (0, 0), which would
-admit all patterns. Where x != 0 has W_0 x = 0 they still meet at (x, 0): then, as at all such
-coincidences, the upper end may be too large.
+admit all patterns. Cones may still meet at directions (x, 0), as all do where W_0 x = 0: those of
+cells without interior are dropped by a certificate at the leaves (`witness.lacks_interior`).
 
 Without offsets the cells themselves are cones, t is not needed, and scaling takes each of them that
 meets a box around 0 to one of its faces that do not contain 0.
@@ -35,6 +35,13 @@ class Domain:
     faces: list[Interval]
     hull: Interval
     inner: Interval
+
+    @property
+    def ends(self) -> Interval:
+        """The ends (n,) of x, rounded outward; infinite over R^n."""
+        pairs = zip(self.inner, self.hull, strict=True)
+        low, high = (np.where(np.isinf(inner), inner, hull[:-1]) for inner, hull in pairs)
+        return low, high
 
 
 def checked_box(network: Network, radius, center) -> tuple[np.ndarray, np.ndarray]:

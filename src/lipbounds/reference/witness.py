@@ -1,9 +1,13 @@
 """Two points whose secant attains the norm of the Jacobian of one cell: a lower bound that anyone
-can check.
+can check; and the proof that a cell has no interior, so that its Jacobian does not count.
 
 The secant is evaluated in rational arithmetic: floating-point numbers are fractions, and so are the
 values of a piecewise linear network at them. That proves the lower bound by itself; how the points
 were found, and whether they lie in one cell, does not matter.
+
+That H_x x + H_t > 0 has no solution is proven by multipliers y >= 0, y != 0 with H_x^T y = 0 and
+H_t^T y <= 0 (Motzkin's transposition theorem), in rational arithmetic too: a linear program in
+floating point only proposes them.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ from fractions import Fraction
 import numpy as np
 from scipy.optimize import linprog
 
-from .phases import Chain, Interval, Phases
+from .phases import FREE, Chain, Interval, Phases
 
 LONGEST_STEP = (
     1.0  # of a secant, in units of the point's largest entry (or 1), where no box ends it
 )
+
+MAXIMUM_SIDES = 64  # of a cell in rational arithmetic: milliseconds; a second for many more
+MAXIMUM_INPUTS = 16
 
 OVERSHOOT = 1.001  # of the distance to a side, to end up behind it
 
@@ -152,3 +159,98 @@ def _affine(weight: np.ndarray, offset: np.ndarray, x: list[Fraction]) -> list[F
         sum((Fraction(row[j]) * x[j] for j in np.flatnonzero(row)), Fraction(b))
         for row, b in zip(weight.tolist(), offset.tolist(), strict=True)
     ]
+
+
+def lacks_interior(chain: Chain, phases: Phases, ends: Interval) -> bool:
+    """Whether it is proven that the cell of the decided phases has no interior in the box of points
+    x with these ends (n,), which may be infinite. False where there are too many sides to tell."""
+    kinks = sum(int((~switch.linear).sum()) for switch in chain.switches)
+    if kinks > MAXIMUM_SIDES or chain.weights[0].shape[1] > MAXIMUM_INPUTS:
+        return False
+    sides = [*_exact_sides(chain, phases), *_box_sides(ends)]
+    # Where a pre-activation is zero throughout, neither of its phases restricts the cell.
+    sides = [side for side in sides if any(side)]
+    multipliers = _proposed_multipliers(sides) if sides else None
+    return multipliers is not None and _proves_empty(sides, multipliers)
+
+
+def _exact_sides(chain: Chain, phases: Phases) -> list[list[Fraction]]:
+    """The rows of H, as in `cell`, of the decided phases whose pre-activations are known: up to and
+    including the first switch with a free one."""
+    sides, matrix = [], _rational(np.eye(chain.weights[0].shape[1] + 1)[:-1])
+    for weight, offset, switch, phase in zip(
+        chain.weights, chain.offsets, chain.switches, phases, strict=False
+    ):
+        z = _rational(weight) @ matrix
+        z[:, -1] += _rational(offset)
+        kept = ~switch.linear & (phase != FREE)
+        sides += ((2 * phase - 1)[:, None] * z)[kept].tolist()
+        if (~switch.linear & (phase == FREE)).any():
+            break
+        matrix = _rational(switch.slopes(phase))[:, None] * z
+    return sides
+
+
+def _box_sides(ends: Interval) -> list[list[Fraction]]:
+    """x_i - low_i >= 0 and high_i - x_i >= 0, where finite."""
+    size, sides = len(ends[0]), []
+    for sign, end in zip((1, -1), ends, strict=True):
+        for i in np.flatnonzero(np.isfinite(end)):
+            side = [Fraction(0)] * (size + 1)
+            side[i], side[-1] = Fraction(sign), -sign * Fraction(float(end[i]))
+            sides.append(side)
+    return sides
+
+
+def _rational(array: np.ndarray) -> np.ndarray:
+    return np.vectorize(lambda value: Fraction(float(value)), otypes=[object])(array)
+
+
+def _proposed_multipliers(sides: list[list[Fraction]]) -> list[Fraction] | None:
+    """The y of the module's docstring, nearly, or None where there seems to be none."""
+    sizes = [max(map(abs, side)) for side in sides]
+    rows = np.array(
+        [[float(v / size) for v in side] for side, size in zip(sides, sizes, strict=True)]
+    )
+    sums = np.column_stack([rows[:, :-1], np.ones(len(rows))]).T
+    result = linprog(rows[:, -1], A_eq=sums, b_eq=np.eye(len(sums))[-1])
+    if result.status != 0 or result.fun > 1e-9:
+        return None
+    proposed = zip(result.x.tolist(), sizes, strict=True)
+    return [Fraction(value if value > 1e-9 else 0.0) / size for value, size in proposed]
+
+
+def _proves_empty(sides: list[list[Fraction]], multipliers: list[Fraction]) -> bool:
+    """Whether multipliers near these are a certificate. The system H_x^T y = 0 is solved for the
+    largest of them by elimination; the others are kept as they are."""
+    y = {i: value for i, value in enumerate(multipliers) if value > 0}
+    order = sorted(y, key=lambda i: -y[i])
+    equations = [list(column) for column in zip(*(sides[i][:-1] for i in order), strict=True)]
+    pivots = _eliminate(equations)
+    kept = [j for j in range(len(order)) if j not in pivots]
+    for equation, pivot in zip(equations, pivots, strict=False):
+        y[order[pivot]] = -sum((equation[j] * y[order[j]] for j in kept), Fraction(0))
+    if min(y.values(), default=Fraction(0)) < 0 or not any(y.values()):
+        return False
+    totals = [sum(y[i] * sides[i][c] for i in order) for c in range(len(sides[0]))]
+    return not any(totals[:-1]) and totals[-1] <= 0
+
+
+def _eliminate(equations: list[list[Fraction]]) -> list[int]:
+    """Bring the rows to reduced echelon form, in place; the pivots' columns, one per row from the
+    first."""
+    pivots = []
+    for column in range(len(equations[0]) if equations else 0):
+        rank = len(pivots)
+        row = next((r for r in range(rank, len(equations)) if equations[r][column]), None)
+        if row is None:
+            continue
+        equations[rank], equations[row] = equations[row], equations[rank]
+        head = equations[rank][column]
+        equations[rank] = [value / head for value in equations[rank]]
+        for r, other in enumerate(equations):
+            if r != rank and other[column]:
+                pairs = zip(other, equations[rank], strict=True)
+                equations[r] = [a - other[column] * b for a, b in pairs]
+        pivots.append(column)
+    return pivots
