@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 # Two runs in one directory would disturb each other; a lock left by a killed run is removed first.
 SNAKEMAKE := $(BIN)/python workflow/scripts/unlock.py && $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup reproduce quick figures report docs test lint unlock clean
+.PHONY: help setup reproduce quick figures report docs test audit lint unlock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make report     one HTML file with figures, tables, captions and the workflow'
 	@echo 'make docs       copy what docs/results.md shows from the last full run'
 	@echo 'make test       all tests'
+	@echo 'make audit      every method on 1e5 networks against exact lower ends (some hours)'
 	@echo 'make lint       ruff, snakefmt and snakemake --lint'
 	@echo 'make unlock     remove the lock that a killed run left behind (the targets do so themselves)'
 	@echo 'make clean      remove the results, the environment and the caches; MNIST stays'
@@ -63,6 +64,9 @@ docs:
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+audit: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m audit --networks 100000 --pairs 1000000 --workers $(CORES)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Seeded campaigns of every method against oracles that share no code with the package."""
