@@ -157,3 +157,36 @@ def test_softplus_with_a_visible_step_raises():
     threshold no slope interval holds its secants."""
     with pytest.raises(lb.LipboundsError, match="threshold"):
         act.softplus(1.0, threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "message"),
+    [
+        (1.0, 0.0, "alpha must not exceed beta"),
+        (torch.tensor([0.0, 0.5]), torch.tensor([1.0, 0.25]), "alpha must not exceed beta"),
+        (torch.tensor([0.0, 2.0]), 1.0, "alpha must not exceed beta"),
+        (math.nan, 1.0, "must be finite"),
+        (0.0, math.inf, "must be finite"),
+        (torch.tensor([0.0, math.nan]), torch.ones(2), "must be finite"),
+        (torch.zeros(2), torch.ones(3), r"shapes \(2,\) and \(3,\)"),
+        ("0", 1.0, "must be numbers"),
+        (None, 1.0, "must be numbers"),
+    ],
+)
+def test_slopes_that_are_no_interval_raise(alpha, beta, message):
+    with pytest.raises(lb.LipboundsError, match=f"mine: slopes (.|\n)*{message}"):
+        lb.Activation("mine", torch.relu, alpha, beta)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_parameters_that_are_no_number_raise(value):
+    """Python's min and max drop a NaN, which would leave the interval of other parameters."""
+    makers = [act.leaky_relu, act.elu, act.celu, act.softplus]
+    makers.append(lambda slope: act.prelu(torch.tensor([slope])))
+    for make in makers:
+        with pytest.raises(lb.LipboundsError, match=f"{value}"):
+            make(value)
+    for make in (act.hardtanh, lambda threshold: act.softplus(1.0, threshold)):
+        if math.isnan(value):
+            with pytest.raises(lb.LipboundsError, match="nan"):
+                make(value)

@@ -8,6 +8,7 @@ Derivations: docs/theory.md.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf, isfinite
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ from .errors import LipboundsError, UnsupportedError
 class Activation:
     """A function applied entry by entry, its slope interval, and the points it has kinks at.
 
-    `alpha`, `beta` are floats, or tensors with one entry per neuron (PReLU).
+    `alpha`, `beta` are floats, or tensors with one entry per neuron (PReLU). Raises LipboundsError
+    where they are not numbers, not finite, of two shapes, or alpha exceeds beta.
     """
 
     name: str
@@ -28,6 +30,23 @@ class Activation:
     alpha: float | Tensor
     beta: float | Tensor
     kinks: tuple[float, ...] = field(default=())
+
+    def __post_init__(self):
+        try:
+            ends = [torch.as_tensor(end, dtype=torch.float64) for end in (self.alpha, self.beta)]
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise self._refused("must be numbers or tensors") from None
+        low, high = ends
+        if low.ndim and high.ndim and low.shape != high.shape:
+            shapes = f"{tuple(low.shape)} and {tuple(high.shape)}"
+            raise self._refused(f"have the shapes {shapes}; both need one entry per neuron")
+        if not all(bool(torch.isfinite(end).all()) for end in ends):
+            raise self._refused("must be finite; there is one that is not a finite slope")
+        if bool((low > high).any()):
+            raise self._refused("are swapped: alpha must not exceed beta")
+
+    def _refused(self, reason: str) -> LipboundsError:
+        return LipboundsError(f"{self.name}: slopes {self.alpha} and {self.beta} {reason}")
 
 
 def relu() -> Activation:
@@ -70,6 +89,8 @@ def sigmoid() -> Activation:
 
 
 def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Activation:
+    if not min_val <= max_val:
+        raise LipboundsError(f"hardtanh: min_val = {min_val} must not exceed max_val = {max_val}")
     return Activation(
         "hardtanh",
         partial(F.hardtanh, min_val=min_val, max_val=max_val),
@@ -87,7 +108,7 @@ def softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
     """log(1 + exp(beta z)) / beta; PyTorch replaces it by z above `threshold` / beta, a step of at
     most exp(-threshold) / beta, which the slope interval of the smooth function leaves out."""
     _positive("softplus", "beta", beta)
-    if threshold < 20:
+    if not threshold >= 20:
         raise LipboundsError(
             f"softplus: threshold = {threshold} makes PyTorch's function step down by up to "
             "exp(-threshold) / beta, so that it has no Lipschitz constant; take 20 or more"
@@ -101,6 +122,8 @@ def softsign() -> Activation:
 
 def elu(alpha: float = 1.0) -> Activation:
     """f' is alpha exp(z) below zero and 1 above."""
+    if not isfinite(alpha):
+        raise LipboundsError(f"elu: alpha = {alpha} must be finite")
     low, high = min(0.0, float(alpha)), max(1.0, float(alpha))
     return Activation("elu", partial(F.elu, alpha=alpha), low, high, (0.0,))
 
@@ -177,5 +200,5 @@ def derivative(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 
 def _positive(name: str, parameter: str, value: float) -> None:
-    if not value > 0:
-        raise LipboundsError(f"{name}: {parameter} = {value} must be positive")
+    if not 0 < value < inf:
+        raise LipboundsError(f"{name}: {parameter} = {value} must be positive and finite")
