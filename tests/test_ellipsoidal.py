@@ -333,6 +333,26 @@ def test_steps_are_a_budget_too():
     assert values == sorted(values, reverse=True) and values[0] > 1.5 * values[-1]
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_no_steps_leave_the_cheap_bound(module, monkeypatch, norm):
+    network = gaussian([6, 12, 12, 3], 0)
+    cheap = float(ellipsoidal(network, norm, seconds=0.0))
+    assert float(ellipsoidal(network, norm, steps=0)) == cheap
+    monkeypatch.setattr(module, "LARGEST_SIDE", 0)  # the descent takes none either
+    assert float(ellipsoidal(network, norm, steps=0)) == cheap
+    moved = lb.sensitivity(network, [1.0] * 6, "K_5", steps=0)
+    assert torch.equal(moved, lb.sensitivity(network, [1.0] * 6, "K_5", seconds=0.0))
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, 2.0, True, "3", math.nan])
+def test_steps_are_a_whole_number(steps):
+    network = gaussian([2, 2, 1], 0)
+    with pytest.raises(lb.LipboundsError, match="K_5: steps = .* whole number"):
+        lb.bound(network, "K_5", 2, steps=steps)
+    with pytest.raises(lb.LipboundsError, match="K_5: steps = .* whole number"):
+        lb.sensitivity(network, [1.0, 1.0], "K_5", steps=steps)
+
+
 def test_no_time_leaves_the_cheap_bound_and_progress_is_told():
     network = gaussian([6, 12, 12, 3], 0)
     for norm in NORMS:

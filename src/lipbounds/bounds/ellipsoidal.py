@@ -5,6 +5,7 @@ relaxation; never above K_4 (explicit treatment) or, in l2, K_1."""
 import math
 import time
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..barrier import Barrier, Path, Point, minimised, sharpened
 from ..best_first import EachPiece, Pieces
 from ..descent import descend
+from ..errors import LipboundsError
 from ..feasibility import certified
 from ..forms import Forms, chain_forms, column_forms, priced, reached, row_forms
 from ..layered import layered_start
@@ -63,13 +65,13 @@ def ellipsoidal(
     nu the sums of the input's and output's multipliers, with Q(mu, lambda, nu) > 0; in l2 their
     greatest entries, for all rows and columns at once (Q in `lipbounds.forms`).
 
-    Every iterate is feasible and proves a bound: at the end of `seconds`, or of `steps` steps for
+    Every iterate is feasible and proves a bound: at the end of `seconds`, or of `steps` >= 0 for
     each program, the least certified one is returned; K_*, K_4 (l1, l-infinity) or K_1 (l2) at
     first, K_2 too where Newton's method has no time for l2 and no cheaper method is there.
     progress(elapsed seconds, bound) is called with each better one. A max-pooling kept whole is
     taken as a tree of maxima, before the activation in front of it where that is the same.
     Returns an upper bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a
-    product of layers overflows.
+    product of layers overflows, or `steps` is no such number.
     """
     pieces = _solved(network, checked_norm(norm), Pieces, seconds, progress, steps)
     return pieces.bound.reshape(network.batch_shape)
@@ -95,6 +97,7 @@ def _solved(
     progress: Progress | None,
     steps: int | None,
 ) -> Pieces:
+    _check_steps(steps)
     begin = time.monotonic()
     plain = merged(maxima_first(explicit(network) if network.has_pools else network))
     whole = _whole(network, norm).reshape(-1, 1)
@@ -103,6 +106,8 @@ def _solved(
         pieces.told = lambda bound: progress(
             time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
         )
+    if steps == 0:
+        return pieces
     found, single = None, pieces.count == 1
     side = _side(plain, norm)
     newton = side <= LARGEST_SIDE
@@ -119,8 +124,17 @@ def _solved(
         if not newton and norm != 1:
             _descend_each(plain, norm, pieces, steps, found or layered_start(plain))
     if norm == 1 or newton:
-        _minimise(plain, norm, pieces, steps or STEPS, found)
+        _minimise(plain, norm, pieces, STEPS if steps is None else steps, found)
     return pieces
+
+
+def _check_steps(steps) -> None:
+    whole = isinstance(steps, Integral) and not isinstance(steps, bool)
+    if steps is not None and not (whole and steps >= 0):
+        raise LipboundsError(
+            f"K_5: steps = {steps!r} must be a whole number that is not negative; 0 leaves the "
+            "bound at the cheap ones, None at its own limit"
+        )
 
 
 def _descent_is_cheap(network: Network, side: int) -> bool:
@@ -222,7 +236,7 @@ def _descend(
 ) -> Multipliers:
     """The structured descent for a share of the time: multipliers that all pieces share."""
     seconds, start = share * pieces.left, layered_start(network)
-    steps = min(steps or FIRST_STEPS, FIRST_STEPS)
+    steps = FIRST_STEPS if steps is None else min(steps, FIRST_STEPS)
     found = descend(network, norm, start, seconds=seconds, steps=steps)
     pieces.improve_all(certified_pieces(network, norm, found))
     return found
