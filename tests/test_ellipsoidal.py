@@ -265,6 +265,28 @@ def test_an_ensemble_has_the_values_of_its_networks(norm):
     assert together.tolist() == pytest.approx(single, rel=1e-5)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "identity",
+        ["identity", "relu"],
+        ["relu", "identity"],
+        [["relu", "identity", "abs", "identity"], "identity"],
+    ],
+)
+def test_an_ensemble_with_identities_has_the_values_of_its_networks(activation, norm):
+    rng = np.random.default_rng(1)
+    w = [rng.standard_normal((3, *s)) for s in ((4, 3), (4, 4), (2, 4))]
+    together = lb.bound(lb.from_weights(w, activation=activation), "K_5", norm).value
+    each = [lb.from_weights([x[i] for x in w], activation=activation) for i in range(3)]
+    single = [lb.bound(one, "K_5", norm).value for one in each]
+    assert together.tolist() == pytest.approx(single, rel=1e-5)
+    if norm == math.inf:
+        rows = lb.sensitivity(lb.from_weights(w, activation=activation), [1.0] * 3, "K_5")
+        assert rows.amax(-1).tolist() == pytest.approx(single, rel=1e-5)
+
+
 def test_neurons_that_are_linear_in_one_piece_only():
     """Maxima of two entries that are equal for the third input alone, before a linear neuron."""
     first = torch.tensor([[-1, -1, -2], [-2, -2, -2], [2, 1, 2]], dtype=torch.float64)

@@ -35,7 +35,11 @@ def explicit(network: Network) -> Network:
 
 
 def merged(network: Network) -> Network:
-    """The same function, each stage of one linearisation only (identities) composed away."""
+    """The same function, each stage of one linearisation only (identities) composed away. An
+    ensemble stays as it is: a vector passed on through two of its operators, as a composition
+    does, would meet each member's second with every member's first."""
+    if network.batch_shape:
+        return network
     affines, stages = [network.affines[0]], []
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):
         if isinstance(stage, PoolStage) or bool(stage.radius.absolute().apply(_ones(stage)).any()):
