@@ -58,3 +58,13 @@ def test_ensemble_has_a_winner_each():
 def test_unknown_names_raise(name):
     with pytest.raises(lb.UnsupportedError, match=name):
         lb.bound(network(), "best", 2, names=[name])
+
+
+def test_names_are_a_list():
+    with pytest.raises(lb.LipboundsError, match=r"best: names = 'K_4' must be a list"):
+        lb.bound(network(), "best", 2, names="K_4")
+
+
+def test_the_registry_entry_gives_the_least_alone():
+    value = BOUNDS["best"].upper(network(), 2.0)
+    assert float(value) == lb.bound(network(), "best", 2).value

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -23,6 +24,7 @@ from strategies import (
 from torch import nn
 
 import lipbounds as lb
+from lipbounds.bounds import Method
 from lipbounds.cases import analytic
 from lipbounds.cases.random import ensemble
 
@@ -425,6 +427,103 @@ def test_bad_tables_raise_before_any_work():
         with pytest.raises(lb.LipboundsError, match=message):
             lb.bounds(network, progress=seen.append, **arguments)
     assert not seen
+
+
+NOT_NETWORKS = {"module": nn.Linear(2, 2), "list": [np.eye(2)], "None": None}
+
+
+@pytest.mark.parametrize("kind", NOT_NETWORKS)
+def test_what_is_no_network_raises(kind):
+    given, wanted = NOT_NETWORKS[kind], "{} takes a Network, not .*; make one with lb.from_torch"
+    calls = {
+        "bound": lambda: lb.bound(given, "K_4", 2),
+        "bounds": lambda: lb.bounds(given),
+        "sensitivity": lambda: lb.sensitivity(given, [1.0, 1.0]),
+        "lower_bound": lambda: lb.lower_bound(given),
+        "exact": lambda: lb.exact(given),
+        "relaxation_optimum": lambda: lb.relaxation_optimum(given),
+        "compare": lambda: lb.compare(given),
+    }
+    for function, call in calls.items():
+        with pytest.raises(lb.LipboundsError, match=wanted.format(function)):
+            call()
+
+
+@pytest.mark.parametrize("function", [lb.bounds, lb.compare])
+def test_one_word_or_number_is_no_list(function):
+    network = lb.from_weights([np.eye(2)])
+    for names in ("K_4", 4):
+        with pytest.raises(lb.LipboundsError, match=rf"names = '?{names}'? must be a list, such"):
+            function(network, names)
+    for norms in (2, math.inf, np.array(2), "inf", None):
+        with pytest.raises(lb.LipboundsError, match=r"norms = .* must be a list, such as \["):
+            function(network, ["K_4"], norms)
+    with pytest.raises(lb.UnsupportedError, match=r"unknown bound \['K_4'\]"):
+        function(network, [["K_4"]])
+
+
+SECONDS = [None, -1, -0.5, math.nan, -math.inf, True, "1", [1.0]]
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_seconds_are_a_number_that_is_not_negative(seconds):
+    network = lb.from_weights([np.eye(2), np.eye(2)])
+    calls = [
+        lambda: lb.bound(network, "K_5", 2, seconds=seconds),
+        lambda: lb.bound(network, "geolip", 1, seconds=seconds),
+        lambda: lb.bound(network, "best", 2, options={"K_5": {"seconds": seconds}}),
+        lambda: lb.bounds(network, ["K_5"], options={"K_5": {"seconds": seconds}}),
+        lambda: lb.sensitivity(network, [1.0, 1.0], "K_5", seconds=seconds),
+        lambda: lb.lower_bound(network, 1, seconds=seconds),
+        lambda: lb.exact(network, 1, seconds=seconds),
+        lambda: lb.relaxation_optimum(network, 1, seconds=seconds),
+        lambda: lb.compare(network, ["K_4"], [1], seconds=seconds),
+    ]
+    for call in calls:
+        with pytest.raises(lb.LipboundsError, match="seconds = .* must be a number that is not"):
+            call()
+
+
+@pytest.mark.parametrize("name", [n for n in lb.BOUNDS if "seconds" in lb.BOUNDS[n].options])
+def test_seconds_may_be_without_limit(name):
+    network, norm = lb.from_weights([np.eye(2), np.eye(2)]), lb.BOUNDS[name].norms[-1]
+    for seconds in (math.inf, np.float64(20), 20):
+        assert lb.bound(network, name, norm, seconds=seconds).value >= 1.0
+
+
+def test_options_of_no_bound_raise_before_any_work():
+    network, seen = lb.from_weights([np.eye(2)]), []
+    for options, message in (
+        ({"K_9": {}}, "options name the unknown bounds .'K_9'.; known are"),
+        ({"budget": 1e8}, "options name the unknown bounds .'budget'."),
+        ({"K_2": {"buget": 1e8}}, "K_2 has no option 'buget'; it has budget"),
+        ({"K_2": 1e8}, "options of K_2 must be a dictionary"),
+        ("K_2", "options = 'K_2' must be a dictionary"),
+    ):
+        with pytest.raises(lb.LipboundsError, match=message):
+            lb.bounds(network, ["K_4", "K_2"], [2], options=options, progress=seen.append)
+        with pytest.raises(lb.LipboundsError, match=message):
+            lb.bound(network, "best", 2, names=["K_4", "K_2"], options=options)
+    assert not seen
+
+
+@pytest.mark.parametrize(
+    "error", [torch.linalg.LinAlgError, np.linalg.LinAlgError, OverflowError, ZeroDivisionError]
+)
+def test_arithmetic_that_breaks_down_names_the_method(monkeypatch, error):
+    def breaks(network, norm):
+        raise error("at 1e308")
+
+    network, wanted = lb.from_weights([np.eye(2)]), r"breaks in norm 2 .*\(at 1e308\); rescale"
+    monkeypatch.setitem(lb.BOUNDS, "breaks", Method(breaks))
+    with pytest.raises(lb.LipboundsError, match=wanted):
+        lb.bound(network, "breaks", 2)
+    with pytest.raises(lb.LipboundsError, match=wanted):
+        lb.BOUNDS["breaks"].upper(network, 2.0)
+    assert lb.bound(network, "best", 2, names=["breaks", "K_4"]).winner == "K_4"
+    monkeypatch.setattr(sys.modules["lipbounds.bounds"], "averaged_map", breaks)
+    with pytest.raises(lb.LipboundsError, match=r"sensitivity by K_4 .*\(at 1e308\); rescale"):
+        lb.sensitivity(network, [1.0, 1.0])
 
 
 def test_overflow_raises():

@@ -66,8 +66,10 @@ def test_bad_arguments_raise_at_once():
         compare(ensemble)
     with pytest.raises(lb.UnsupportedError, match="unknown bound 'K_9'"):
         compare(square(1), ["K_9"])
+    seen = []
     with pytest.raises(lb.UnsupportedError, match="3"):
-        compare(square(1), norms=[3])
+        compare(square(1), ["K_4"], [1, 3], progress=seen.append)
+    assert not seen
     with pytest.raises(lb.LipboundsError, match="no norms"):
         compare(square(1), norms=[])
 

@@ -1,6 +1,7 @@
 """The truth by the package's own names: results, witnesses, known values, refusals."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +87,8 @@ def test_refusals():
         lb.exact(small(), 2)
     with pytest.raises(lb.UnsupportedError):
         lb.lower_bound(small(), 3)
+    with pytest.raises(lb.UnsupportedError, match="no option 'second'; it has seconds"):
+        lb.lower_bound(small(), 1, second=3)
     ensemble = lb.from_weights([np.ones((2, 1, 1))])
     with pytest.raises(lb.LipboundsError, match="ensemble"):
         lb.lower_bound(ensemble, 1)
@@ -94,3 +97,15 @@ def test_refusals():
         lb.exact(tanh, 1)
     with pytest.raises(lb.LipboundsError, match="radii"):
         lb.exact(small(), 1, radius=-1)
+
+
+def test_arithmetic_that_breaks_down_is_reported(monkeypatch):
+    def breaks(*args, **options):
+        raise torch.linalg.LinAlgError("at 1e308")
+
+    module = sys.modules["lipbounds.truth"]
+    for name in ("secant_lower_bound", "_relaxation_optimum", "solved"):
+        monkeypatch.setattr(module, name, breaks)
+    for truth in (lb.lower_bound, lb.relaxation_optimum, lb.exact):
+        with pytest.raises(lb.LipboundsError, match=r"in norm 1 .*\(at 1e308\); rescale"):
+            truth(small(), 1)

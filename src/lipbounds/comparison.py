@@ -10,6 +10,7 @@ from itertools import product
 import pandas as pd
 from torch import Tensor
 
+from .arguments import check_network, check_seconds, checked_list
 from .bounds import BOUNDS, Method, bound, distinct_treatments, registered
 from .errors import LipboundsError
 from .network import Network
@@ -42,19 +43,22 @@ def compare(
     ends do not meet).
     Raises LipboundsError for an ensemble, UnsupportedError for an unknown name or norm.
     """
+    check_network(network, "compare")
+    check_seconds(seconds, "compare")
     if network.batch_shape:
         raise LipboundsError("compare takes one network, not an ensemble")
-    names = [name for name in BOUNDS if name != "best"] if names is None else list(names)
-    methods = {name: registered(name) for name in names}
+    names = [name for name in BOUNDS if name != "best"] if names is None else names
+    methods = {name: registered(name) for name in checked_list(names, "names", "compare")}
+    norms = [checked_norm(norm) for norm in checked_list(norms, "norms", "compare")]
+    if not norms:
+        raise LipboundsError("no norms requested")
     frames = []
-    for norm in map(checked_norm, norms):
+    for norm in norms:
         lower = lower_bound(network, norm, seed, points, seconds=seconds).value
         optimum = _row(_optimum(network, norm, seconds), norm, progress)
         jobs = _jobs(network, methods, norm, seconds, optimum["value"])
         rows = [optimum, *(_row(job, norm, progress) for job in jobs)]
         frames.append(_with_truth(pd.DataFrame(rows), lower))
-    if not frames:
-        raise LipboundsError("no norms requested")
     return pd.concat(frames, ignore_index=True)
 
 

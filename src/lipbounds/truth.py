@@ -6,6 +6,7 @@ import time
 import torch
 from torch import Tensor
 
+from .arguments import breakdown_reported, check_network, check_options, check_seconds
 from .bounds.averaged import averaged
 from .network import Network
 from .norms import checked_norm
@@ -26,9 +27,12 @@ def lower_bound(
     norm: 1, 2 or math.inf. points: (N, n) or (N, *input_shape), given data to search at as well.
     options: `seconds` to search at most. See `lipbounds.reference.lower`.
     """
+    check_network(network, "lower_bound")
+    check_options("lower_bound", ("seconds",), options)
     start = time.perf_counter()
     norm = checked_norm(norm)
-    value, witness = secant_lower_bound(network, norm, seed=seed, points=points, **options)
+    with breakdown_reported(f"lower_bound in norm {norm:g}"):
+        value, witness = secant_lower_bound(network, norm, seed=seed, points=points, **options)
     return LowerBound("lower_bound", norm, value, witness, time.perf_counter() - start)
 
 
@@ -39,9 +43,11 @@ def relaxation_optimum(network: Network, norm: float = 2, seconds: float = 60.0)
     norm: 1, 2 or math.inf. Max-pooling is treated explicitly, but for K_4 of the network as it is,
     which bounds the same linearisations. See `lipbounds.reference.relaxation`.
     """
+    check_network(network, "relaxation_optimum")
+    check_seconds(seconds, "relaxation_optimum")
     start = time.perf_counter()
     norm = checked_norm(norm)
-    with torch.no_grad():
+    with torch.no_grad(), breakdown_reported(f"the relaxation optimum in norm {norm:g}"):
         scale = balanced(network)
         value, lower = _relaxation_optimum(explicit(scale.network), norm, seconds)
         if network.has_pools:
@@ -69,10 +75,12 @@ def exact(
     as D*; else a quarter of `seconds` at most goes to D*. Over R^n another quarter goes to
     `lower_bound`, where the search starts. See `lipbounds.reference.exact`.
     """
+    check_network(network, "exact")
+    check_seconds(seconds, "exact")
     start = time.perf_counter()
     norm = checked_norm(norm)
     posed = problem(network, norm, radius, center)  # refuses at once what it cannot treat
-    with torch.no_grad():
+    with torch.no_grad(), breakdown_reported(f"exact in norm {norm:g}"):
         if cap == math.inf:
             cap = relaxation_optimum(network, norm, seconds / 4).value
         point = None

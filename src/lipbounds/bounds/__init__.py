@@ -16,6 +16,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..arguments import (
+    breakdown_reported,
+    check_network,
+    check_options,
+    checked_list,
+    checked_options,
+)
 from ..errors import LipboundsError, UnsupportedError
 from ..network import Network
 from ..norms import NORMS, checked_norm
@@ -52,11 +59,17 @@ class Method:
         """The names of the method's own options."""
         return tuple(inspect.signature(self.compute).parameters)[2:]
 
+    @property
+    def name(self) -> str:
+        """Its key in BOUNDS."""
+        return next((name for name, one in BOUNDS.items() if one is self), "a bound")
+
     def run(self, network: Network, norm: float, **options) -> "Result":
         """The bound with what comes with it, computed on the balanced network, where nothing under-
         or overflows."""
         scale = balanced(network)
-        result = self.compute(scale.network, norm, **_told(options, scale.upper))
+        with breakdown_reported(f"{self.name} in norm {norm:g}"):
+            result = self.compute(scale.network, norm, **_told(options, scale.upper))
         lower = winner = None
         if isinstance(result, tuple):
             result, lower = result
@@ -111,8 +124,9 @@ def bound(
     "implicit" keeps them whole, "explicit" rewrites them as matrices and between stages.
     options: the method's own, such as the `budget` of K_2.
     Raises UnsupportedError for an unknown name, norm or treatment, or a bound not defined in that
-    norm; LipboundsError where the network is too large for it.
+    norm; LipboundsError where the network is too large for it, or its arithmetic breaks down.
     """
+    check_network(network, "bound")
     method, norm = _checked(name, norm, options)
     return _run(method, name, norm, treatment, _treated(network, treatment), options)
 
@@ -134,21 +148,25 @@ def bounds(
     An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
     with each result as it comes. Raises as `bound` does, before any work for an unknown name.
     """
-    names = list(PAPER if names is None else names)
-    norms = [checked_norm(p) for p in norms]
+    check_network(network, "bounds")
+    names = checked_list(PAPER if names is None else names, "names", "bounds")
+    norms = [checked_norm(p) for p in checked_list(norms, "norms", "bounds")]
+    options = checked_options(options, BOUNDS, "bounds")
     for what, given in (("bounds", names), ("norms", norms)):
         if not given:
             raise LipboundsError(f"no {what} requested")
     pairs = [(name, p) for p in norms for name in names if p in registered(name).norms]
+    for name, p in pairs:
+        _checked(name, p, options.get(name, {}))
     if treatments is None:
         treatments = distinct_treatments(network)
+    treatments = checked_list(treatments, "treatments", "bounds")
     frames = []
     for treatment in treatments:
         treated = _treated(network, treatment)
         for name, p in pairs:
-            own = dict((options or {}).get(name, {}))
-            method, p = _checked(name, p, own)
-            result = _run(method, name, p, treatment, treated, own)
+            own = options.get(name, {})
+            result = _run(registered(name), name, p, treatment, treated, own)
             if progress is not None:
                 progress(result)
             frames.append(_rows(result, network.batch_shape))
@@ -167,21 +185,18 @@ def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
     Returns (n_out,), (S, n_out) for an ensemble, in the outputs' units. Raises LipboundsError for
     radii that do not fit, UnsupportedError for another name or option.
     """
+    check_network(network, "sensitivity")
     radii = _radii(network, eps)
     if name not in ("K_4", "K_5"):
         raise UnsupportedError(f"sensitivity has no {name!r}; it has K_4, K_5")
     _checked(name, math.inf, options)
-    with torch.no_grad():
+    with torch.no_grad(), breakdown_reported(f"the sensitivity by {name}"):
         scale = balanced(scaled_inputs(network, radii))
         if name == "K_4":
             ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
             moved = averaged_map(scale.network, ones).squeeze(-2)
         else:
-            if (progress := options.get("progress")) is not None:
-                options["progress"] = lambda elapsed, rows: progress(
-                    elapsed, scale.upper_rows(rows)
-                )
-            moved = ellipsoidal_rows(scale.network, **options)
+            moved = ellipsoidal_rows(scale.network, **_told(options, scale.upper_rows))
     return finite(scale.upper_rows(moved), f"the sensitivity by {name}")
 
 
@@ -207,10 +222,7 @@ def _checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
     if norm not in method.norms:
         defined = ", ".join(f"{p:g}" for p in method.norms)
         raise UnsupportedError(f"{name} is not defined for norm {norm:g}; only for {defined}")
-    for option in options:
-        if option not in method.options:
-            has = ", ".join(method.options) or "none"
-            raise UnsupportedError(f"{name} has no option {option!r}; it has {has}")
+    check_options(name, method.options, options)
     return method, norm
 
 
@@ -251,7 +263,7 @@ def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
 
 def registered(name: str) -> Method:
     """The registry's entry `name`; UnsupportedError names the known ones."""
-    if name not in BOUNDS:
+    if not isinstance(name, str) or name not in BOUNDS:
         raise UnsupportedError(f"unknown bound {name!r}; known are {', '.join(BOUNDS)}")
     return BOUNDS[name]
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_options, checked_list, checked_options
 from ..errors import LipboundsError, UnsupportedError
 from ..network import Network
 
@@ -33,18 +34,22 @@ def best(
 
     Methods that are not defined in `norm`, or refuse the network (too large, a stage they cannot
     treat), are passed over. `options`: as of `lipbounds.bounds`. Raises UnsupportedError for an
-    unknown name, LipboundsError with the reasons where no method is left.
+    unknown name or option, LipboundsError with the reasons where no method is left.
     """
-    unknown = [name for name in names if name not in methods or name == "best"]
+    names, others = checked_list(names, "names", "best"), [n for n in methods if n != "best"]
+    unknown = [name for name in names if name not in others]
     if unknown:
         raise UnsupportedError(f"best: {unknown} are not names of other bounds")
+    options = checked_options(options, others, "best")
+    for name, own in options.items():
+        check_options(name, methods[name].options, own)
     values, reasons = {}, []
     for name in names:
         if norm not in methods[name].norms:
             reasons.append(f"{name} is not defined in norm {norm:g}")
             continue
         try:
-            values[name] = methods[name].upper(network, norm, **(options or {}).get(name, {}))
+            values[name] = methods[name].upper(network, norm, **options.get(name, {}))
         except LipboundsError as error:
             reasons.append(f"{name}: {error}")
     if not values:
