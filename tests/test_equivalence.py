@@ -1,6 +1,7 @@
 """Bounds in one norm from another: formulas on dense matrices, soundness, refusals."""
 
 import math
+import re
 
 import numpy as np
 import oracles
@@ -64,9 +65,20 @@ def test_base_is_an_option():
     network = lb.from_weights([np.eye(2), np.ones((3, 2))])
     value = lb.bound(network, "norm_equivalence", math.inf, base="K_star").value
     assert value == pytest.approx(2.0)  # each row of ones: l2 norm sqrt(2), times sqrt(2)
-    for base in ("liplt", "no such bound"):
-        with pytest.raises(lb.UnsupportedError, match=f"base {base!r}"):
+    for base in ("liplt", "no such bound", "norm_equivalence", "", ["K_4"]):
+        with pytest.raises(lb.UnsupportedError, match=f"base {re.escape(repr(base))}"):
             lb.bound(network, "norm_equivalence", 2, base=base)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_least_of_several_may_be_the_base(norm):
+    rng = np.random.default_rng(2)
+    weights = [rng.standard_normal((3, 3, 2)), rng.standard_normal((3, 2, 3))]
+    for network in (lb.from_weights(weights), lb.from_weights([w[0] for w in weights])):
+        found = lb.bound(network, "norm_equivalence", norm, base="best").value
+        for base in ("K_1", "K_4"):
+            other = lb.bound(network, "norm_equivalence", norm, base=base).value
+            assert np.all(found <= other)
 
 
 def test_ensemble_is_each_network():

@@ -25,12 +25,13 @@ def norm_equivalence(
     l1 and l-infinity. Returns an upper bound of Lip_p, shape `network.batch_shape`.
     Raises UnsupportedError for an unknown base, or one not defined in the other norm.
     """
-    base = base or ("K_4" if norm == 2 else "K_1")
+    base = base if base is not None else ("K_4" if norm == 2 else "K_1")
     needed = (1.0, math.inf) if norm == 2 else (2.0,)
-    if base not in methods or not set(needed) <= set(methods[base].norms):
+    others = {name: one.norms for name, one in methods.items() if name != "norm_equivalence"}
+    if not isinstance(base, str) or not set(needed) <= set(others.get(base, ())):
         raise UnsupportedError(
-            f"norm_equivalence in norm {norm:g}: base {base!r} must be a bound that is defined in "
-            f"norm {' and '.join(f'{p:g}' for p in needed)}"
+            f"norm_equivalence in norm {norm:g}: base {base!r} must be another bound that is "
+            f"defined in norm {' and '.join(f'{p:g}' for p in needed)}"
         )
     convert = {1.0: from_columns, 2.0: from_sums, math.inf: from_rows}[norm]
     return convert(network, methods[base].upper)
