@@ -423,10 +423,19 @@ def test_bad_tables_raise_before_any_work():
         (dict(names=[]), "no bounds"),
         (dict(names=["K_4"], norms=[]), "no norms"),
         (dict(names=["K_2"], norms=[1]), "none of"),
+        (dict(treatments=[]), "no treatments"),
+        (dict(treatments="explicit"), "treatments = 'explicit' must be a list"),
+        (dict(treatments=["explicit", "both"]), "unknown treatment 'both'"),
     ):
         with pytest.raises(lb.LipboundsError, match=message):
             lb.bounds(network, progress=seen.append, **arguments)
     assert not seen
+
+
+@pytest.mark.parametrize("radii", ["wide", None, [1.0, None], [[1.0], [1.0, 2.0]]])
+def test_radii_that_are_no_numbers_raise(radii):
+    with pytest.raises(lb.LipboundsError, match="radii must be an array of numbers"):
+        lb.sensitivity(lb.from_weights([np.eye(2)]), radii)
 
 
 NOT_NETWORKS = {"module": nn.Linear(2, 2), "list": [np.eye(2)], "None": None}
@@ -456,7 +465,7 @@ def test_one_word_or_number_is_no_list(function):
         with pytest.raises(lb.LipboundsError, match=rf"names = '?{names}'? must be a list, such"):
             function(network, names)
     for norms in (2, math.inf, np.array(2), "inf", None):
-        with pytest.raises(lb.LipboundsError, match=r"norms = .* must be a list, such as \["):
+        with pytest.raises(lb.LipboundsError, match=r"norms = .* must be a list"):
             function(network, ["K_4"], norms)
     with pytest.raises(lb.UnsupportedError, match=r"unknown bound \['K_4'\]"):
         function(network, [["K_4"]])

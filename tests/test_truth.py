@@ -97,6 +97,9 @@ def test_refusals():
         lb.exact(tanh, 1)
     with pytest.raises(lb.LipboundsError, match="radii"):
         lb.exact(small(), 1, radius=-1)
+    for cap in (None, math.nan, -1, "1"):
+        with pytest.raises(lb.LipboundsError, match="cap = .* must be a known upper bound"):
+            lb.exact(small(), 1, cap=cap)
 
 
 def test_arithmetic_that_breaks_down_is_reported(monkeypatch):

@@ -30,6 +30,14 @@ def check_seconds(seconds, function: str) -> None:
         )
 
 
+def check_cap(cap, function: str) -> None:
+    if isinstance(cap, bool) or not isinstance(cap, Real) or not cap >= 0:
+        raise LipboundsError(
+            f"{function}: cap = {cap!r} must be a known upper bound, a number that is not "
+            "negative; math.inf where there is none"
+        )
+
+
 def check_options(name: str, known: Sequence[str], options: Mapping) -> None:
     """That a bound has all of these options, and `seconds` are seconds."""
     if not isinstance(options, Mapping):
@@ -49,7 +57,8 @@ def checked_list(values: Iterable, what: str, function: str) -> list:
             return list(values)
     except TypeError:  # nothing to go through: a number, an array without dimensions
         pass
-    raise LipboundsError(f"{function}: {what} = {values!r} must be a list, such as [{values!r}]")
+    such = "" if values is None else f", such as [{values!r}]"
+    raise LipboundsError(f"{function}: {what} = {values!r} must be a list{such}")
 
 
 def checked_options(options, known: Iterable[str], function: str) -> Mapping[str, Mapping]:

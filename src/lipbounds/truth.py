@@ -6,7 +6,13 @@ import time
 import torch
 from torch import Tensor
 
-from .arguments import breakdown_reported, check_network, check_options, check_seconds
+from .arguments import (
+    breakdown_reported,
+    check_cap,
+    check_network,
+    check_options,
+    check_seconds,
+)
 from .bounds.averaged import averaged
 from .network import Network
 from .norms import checked_norm
@@ -77,6 +83,7 @@ def exact(
     """
     check_network(network, "exact")
     check_seconds(seconds, "exact")
+    check_cap(cap, "exact")
     start = time.perf_counter()
     norm = checked_norm(norm)
     posed = problem(network, norm, radius, center)  # refuses at once what it cannot treat

@@ -146,24 +146,23 @@ def bounds(
     "explicit" is listed.
     `options` holds a method's own options under its name: {"K_2": {"budget": 1e8}}.
     An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
-    with each result as it comes. Raises as `bound` does, before any work for an unknown name.
+    with each result as it comes. Raises as `bound` does, before any work for a bad argument.
     """
     check_network(network, "bounds")
     names = checked_list(PAPER if names is None else names, "names", "bounds")
     norms = [checked_norm(p) for p in checked_list(norms, "norms", "bounds")]
     options = checked_options(options, BOUNDS, "bounds")
-    for what, given in (("bounds", names), ("norms", norms)):
+    if treatments is None:
+        treatments = distinct_treatments(network)
+    treatments = checked_list(treatments, "treatments", "bounds")
+    for what, given in (("bounds", names), ("norms", norms), ("treatments", treatments)):
         if not given:
             raise LipboundsError(f"no {what} requested")
     pairs = [(name, p) for p in norms for name in names if p in registered(name).norms]
     for name, p in pairs:
         _checked(name, p, options.get(name, {}))
-    if treatments is None:
-        treatments = distinct_treatments(network)
-    treatments = checked_list(treatments, "treatments", "bounds")
     frames = []
-    for treatment in treatments:
-        treated = _treated(network, treatment)
+    for treatment, treated in [(one, _treated(network, one)) for one in treatments]:
         for name, p in pairs:
             own = options.get(name, {})
             result = _run(registered(name), name, p, treatment, treated, own)
@@ -209,7 +208,10 @@ def _told(options: Mapping, change: Callable[[Tensor], Tensor]) -> dict:
 
 
 def _radii(network: Network, eps) -> Tensor:
-    radii = torch.as_tensor(eps, dtype=torch.float64, device=network.device).reshape(-1)
+    try:
+        radii = torch.as_tensor(eps, dtype=torch.float64, device=network.device).reshape(-1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LipboundsError(f"sensitivity: radii must be an array of numbers: {error}") from None
     if len(radii) != network.input_size:
         raise LipboundsError(f"{len(radii)} radii for {network.input_size} inputs")
     if not bool((torch.isfinite(radii) & (radii >= 0)).all()):
