@@ -1,6 +1,7 @@
 """Operator norms: proven upper bounds, within 1e-9 of NumPy's values."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -140,6 +141,23 @@ def test_certificate_holds_for_every_matrix_within_the_error():
     assert 3.5 <= value <= 3.5 * (1 + 1e-9)
 
 
+def test_certificate_of_an_error_as_great_as_the_matrix():
+    """diag(1, -1) is within 1 of 2 e_1 e_1^T and of 0, whatever the sign of its trace."""
+    for shift in (0.0, 1e-3, -1e-3):
+        symmetric = torch.diag(torch.tensor([1.0 + shift, -1.0])).double()
+        value = float(largest_eigenvalue(symmetric, torch.tensor(1.001).double()))
+        assert 2 <= value <= 2.1
+
+
+@pytest.mark.parametrize("entry", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [(0, 0), (1, 0)])
+def test_a_gram_matrix_that_is_not_finite_has_no_certificate(entry, place):
+    symmetric = torch.zeros(2, 2).double()
+    symmetric[place] = symmetric[place[::-1]] = entry
+    with pytest.raises(lb.LipboundsError, match="rescale the weights"):
+        largest_eigenvalue(symmetric, torch.tensor(0.5).double())
+
+
 def test_a_low_estimate_is_raised_until_it_is_proven(monkeypatch):
     """The certificate, not the estimate, decides."""
     monkeypatch.setattr(norms, "_eigenvalue_estimate", lambda g: g.diagonal().mean() * 0.5)
@@ -161,6 +179,21 @@ def test_sparse_rows_have_the_norm_of_their_matrix():
         w = rng.standard_normal((30, 50)) * (rng.random((30, 50)) < density)
         for one in (w, w.T, np.eye(30, 50) * 2, np.zeros((3, 4))):
             check(rows.SparseRows(sp.csr_array(one)).spectral_norm(), np.linalg.norm(one, 2))
+
+
+def test_sparse_rows_orthogonal_by_rounding_alone():
+    """x y^T is computed as 0 and is 2^-54: ||X||^2 is that much above the rows' squares."""
+    import scipy.sparse as sp
+
+    w = np.zeros((40, 200))
+    for i in range(20):
+        w[2 * i, 8 * i : 8 * i + 3] = 1.0
+        w[2 * i + 1, 8 * i : 8 * i + 3] = [1.0, 2.0**-54, -1.0]
+    value = float(rows.SparseRows(sp.csr_array(w)).spectral_norm())
+    a, b, c = 3, 2 + Fraction(2) ** -108, Fraction(2) ** -54
+    square = Fraction(value) ** 2
+    assert square > a and (square - a) * (square - b) >= c * c  # beyond both eigenvalues
+    assert value <= math.sqrt(3) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("norm", [3, 0, "2", None, True, math.nan, -math.inf, (1, 2)])

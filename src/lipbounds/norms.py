@@ -139,9 +139,13 @@ def gram(operator: Operator, scale: Tensor) -> Tensor:
 
 
 def largest_eigenvalue(symmetric: Tensor, error: Tensor) -> Tensor:
-    """lambda with lambda >= the greatest eigenvalue of every matrix within `error` (in spectral
-    norm, shape (...)) of the positive semidefinite `symmetric` (..., d, d)."""
+    """lambda with lambda >= the greatest eigenvalue of every positive semidefinite matrix within
+    `error` (in spectral norm, shape (...)) of `symmetric` (..., d, d), itself maybe indefinite.
+
+    Raises LipboundsError where `symmetric` is not finite.
+    """
     side = symmetric.shape[-1]
+    finite(symmetric, "the Gram matrix of a layer's weight")
     trace = symmetric.diagonal(dim1=-2, dim2=-1).sum(-1)
     estimate = torch.maximum(_eigenvalue_estimate(symmetric), trace / side)
     slack = torch.full_like(estimate, 1e-14 * side)
@@ -150,13 +154,15 @@ def largest_eigenvalue(symmetric: Tensor, error: Tensor) -> Tensor:
         candidate = estimate * (1 + slack)
         shifted = -symmetric
         shifted.diagonal(dim1=-2, dim2=-1).add_(candidate.unsqueeze(-1))
-        # Rump 2006: the factorisation's backward error is at most gamma(d + 1) trace.
+        # Rump 2006: the factorisation's backward error is at most gamma(d + 1) trace(shifted), and
+        # trace(shifted) <= d candidate for trace > 0, be `symmetric` semidefinite or not.
         failed = (torch.linalg.cholesky_ex(shifted).info != 0) & (trace > 0)
         slack = torch.where(failed, slack * 10, slack)
         if bool((slack > 100 * side).any()):  # lambda <= trace <= side * estimate
             raise LipboundsError("a spectral norm could not be certified: its matrix is not finite")
     bound = estimate * (1 + slack)
-    return torch.where(trace > 0, bound * (1 + side * gamma(side + 1)) + error, error)
+    # No positive trace: a semidefinite G has lambda <= trace(G) <= trace + d error <= d error.
+    return torch.where(trace > 0, bound * (1 + side * gamma(side + 1)) + error, side * error)
 
 
 def _eigenvalue_estimate(symmetric: Tensor) -> Tensor:

@@ -170,7 +170,8 @@ def _factor_beside_identity(
 
 def _power_lower(left, stage: Stage, right, steps: int = 10) -> Tensor:
     """|| A (C + R) B x || / || x || after a few power iterations: a lower end, converging from
-    below, at the vertex T = 1 or T = -1, whichever gives more."""
+    below, at the vertex T = 1 or T = -1, whichever gives more; less what rounding may add where
+    sums cancel, gamma || |A| (|C| + |R|) |B| || at most."""
 
     def forth(x, sign):
         x = x if isinstance(right, Identity) else x @ right.mT
@@ -192,4 +193,9 @@ def _power_lower(left, stage: Stage, right, steps: int = 10) -> Tensor:
             y = forth(x, sign)
             x = back(y, sign)
         best = torch.maximum(best, torch.linalg.vector_norm(y, dim=-1).squeeze(-1))
-    return best * (1 - 1e-12)
+    matrices = [one for one in (left, right) if not isinstance(one, Identity)]
+    terms = sum(max(one.shape[-2:]) for one in matrices) + 2 * stage.radius.terms + 4
+    lost = gamma(terms) * 2 * stage.norm(2)  # of |C| + |R|: at most twice that of C + T R
+    for one in matrices:
+        lost = lost * torch.linalg.matrix_norm(one)
+    return (best * (1 - 1e-12) - lost).clamp(min=0)
