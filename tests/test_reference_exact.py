@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +20,7 @@ from lipbounds.reference.exact import exact
 from lipbounds.reference.phases import FREE, chain
 from lipbounds.reference.pieces import exact_lipschitz
 from lipbounds.reference.witness import (
+    _evaluate,
     _interior,
     _proves_empty,
     cell,
@@ -359,6 +361,47 @@ def test_refusals():
     for radius, center in ((0.0, None), (math.nan, None), ([1.0, math.inf], None), (1.0, [0.0])):
         with pytest.raises(lb.LipboundsError, match="box|radii"):
             exact(network, 1, radius, center)
+
+
+@pytest.mark.parametrize(
+    ("what", "scale", "slopes", "offset", "radius", "center"),
+    [
+        ("radius of size 4.94e-324", 1.0, "relu", 1.0, 5e-324, 0.0),
+        ("radius of size 1e\\+300", 1.0, "relu", 1.0, 1e300, 0.0),
+        ("center of size 1e-300", 1.0, "relu", 1.0, 1.0, 1e-300),
+        ("weight of map 0 of size 1e-310", 1e-310, "relu", 1.0, 1.0, 0.0),
+        ("weight of map 0 of size 1e\\+299", 1e299, "relu", 1.0, 1.0, 0.0),
+        ("offset of map 0 of size 1e-299", 1.0, "relu", 1e-299, 1.0, 0.0),
+        ("products .* of size 1e-340|products .* of size 0", 1e-170, "relu", 1.0, 1e-170, 0.0),
+        ("products .* or", 1e170, "relu", 1.0, 1e170, 0.0),
+    ],
+)
+def test_scales_that_underflow_or_overflow_are_refused(what, scale, slopes, offset, radius, center):
+    network = lb.from_weights([[[scale]], [[1.0]]], [[offset], None], slopes)
+    with pytest.raises(lb.UnsupportedError, match=what):
+        exact(network, 1, radius, [center])
+
+
+@pytest.mark.parametrize("scale", [1e-140, 1e140])
+def test_scales_within_the_limits_are_kept(scale):
+    network = lb.from_weights([[[scale]], [[3.0]]])
+    assert exact(network, 1, 1.0)[:2] == pytest.approx((3 * scale,) * 2, rel=1e-6, abs=0)
+    assert exact(network, 1, scale)[0] == pytest.approx(3 * scale, rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("first", [lb.from_weights([np.eye(2)]), lb.from_weights([[[1.0], [0.0]]])])
+def test_the_offsets_of_a_maximum_are_not_rounded(first):
+    """max(x + 2^53, y - 1): the difference of the offsets is no double."""
+    shift = torch.tensor([2.0**53, -1.0], dtype=torch.float64)
+    affine = replace(first.affines[0], offset=shift)
+    last = lb.from_weights([np.ones((1, 1))]).affines[0]
+    pool = PoolStage(torch.tensor([[0, 1]]), 2)
+    links = chain(lb.Network((affine, last), (pool,)))
+    assert {abs(v) for offset in links.offsets for v in offset.tolist()} == {0.0, 1.0, 2.0**53}
+    for x in (-(2.0**53), -(2.0**53) - 2, 1.0):
+        point = [Fraction(x)] * first.input_size
+        other = point[-1] if first.input_size == 2 else 0
+        assert _evaluate(links, point) == [max(point[0] + 2**53, other - 1)]
 
 
 def test_without_highspy(monkeypatch):

@@ -62,6 +62,7 @@ MAXIMUM_PHASES = 500  # neurons with two phases
 MAXIMUM_WEIGHTS = 200_000  # numbers in all matrices of the explicit network
 MAXIMUM_ROOTS = 20_000  # seconds, at a millisecond for the first look at each
 SAMPLES = 64  # random points for the first lower end
+LEAST, GREATEST = 1e-290, 1e290  # of numbers and their products: rounding errors are relative ones
 TOLERANCE = 1e-6  # a node is closed where its bound is at most 1 + TOLERANCE times the lower end
 
 
@@ -86,8 +87,9 @@ def exact(
     lower in exact arithmetic, or None where lower is 0.
 
     Raises UnsupportedError for another norm, an ensemble, a stage other than maxima and activations
-    with one kink at 0, more than MAXIMUM_PHASES kinks, MAXIMUM_WEIGHTS weights or MAXIMUM_ROOTS
-    roots; LipboundsError for an invalid box, or where highspy is not installed.
+    with one kink at 0, numbers or products of them that may under- or overflow, more than
+    MAXIMUM_PHASES kinks, MAXIMUM_WEIGHTS weights or MAXIMUM_ROOTS roots; LipboundsError for an
+    invalid box, or where highspy is not installed.
     """
     return solved(problem(network, norm, radius, center), seconds, cap, start)
 
@@ -108,6 +110,7 @@ def problem(network: Network, norm: float, radius=math.inf, center=None) -> Prob
         raise UnsupportedError("the exact constant is computed for norm 1 and inf, not for 2")
     center, radius = checked_box(network, radius, center)
     links = chain(network)
+    _check_scale(links, center, radius)
     where = domain(links, center, radius)
     starts = network.input_size if norm == 1 else network.output_size
     _check_size(links, len(where.faces) * starts)
@@ -142,6 +145,40 @@ def _check_size(links: Chain, roots: int) -> None:
                 f"the exact constant of a network with {count} {what}; the limit is {limit}: "
                 "take an upper bound (K_4) and sampled lower bounds instead"
             )
+
+
+def _check_scale(links: Chain, center: np.ndarray, radius: np.ndarray) -> None:
+    """Refuse where something may underflow or overflow, which the bounds of rounding errors leave
+    out: a number, or a product of one of the box and one of each map and switch."""
+    groups = [{"radius": radius[np.isfinite(radius)], "center": center}]
+    for k, (weight, offset) in enumerate(zip(links.weights, links.offsets, strict=True)):
+        groups.append({f"weight of map {k}": weight.ravel(), f"offset of map {k}": offset})
+    for k, switch in enumerate(links.switches):
+        groups.append({f"slope of stage {k + 1}": np.append(switch.below, switch.above)})
+    least, greatest = 1.0, 1.0
+    for group in groups:
+        for what, values in group.items():
+            for size in _extremes(values):
+                if not LEAST <= size <= GREATEST:
+                    _refuse_scale(f"a {what} of size {size:.3g}")
+        values = np.concatenate(list(group.values()))
+        least, most = least * _extremes(values)[0], _extremes(values)[1]
+        greatest *= max(len(values), 1) * most
+        if not (least >= LEAST and greatest <= GREATEST):
+            _refuse_scale(f"products of its numbers of size {least:.3g} or {greatest:.3g}")
+
+
+def _extremes(values: np.ndarray) -> tuple[float, float]:
+    """The least size and the greatest of those that are not 0, and of 1."""
+    sizes = np.abs(values[values != 0])
+    return float(sizes.min(initial=1.0)), float(sizes.max(initial=1.0))
+
+
+def _refuse_scale(what: str) -> None:
+    raise UnsupportedError(
+        f"the exact constant with {what}: sizes must be in [{LEAST}, {GREATEST}], so that nothing "
+        "underflows or overflows; rescale the inputs or the network"
+    )
 
 
 @dataclass(order=True)

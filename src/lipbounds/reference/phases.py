@@ -24,6 +24,7 @@ from ..network import Network
 from ..operators import Composition, Identity, Operator, dense
 from ..rewrite import carried, explicit
 from ..rounding import gamma
+from ..stages import BetweenStage
 from .pieces import one_sided_slopes
 
 FREE = -1  # a phase that is not decided
@@ -99,19 +100,32 @@ def chain(network: Network) -> Chain:
     """
     if network.batch_shape:
         raise UnsupportedError("the exact constant is computed for one network, not an ensemble")
-    network = carried(explicit(network))
+    plain = explicit(network)
+    network = carried(plain)
     weights, offsets, switches = [], [], []
     for k, affine in enumerate(network.affines):
         if k:
             switches.append(_switch(network.stages[k - 1], k))
         factors = [dense(one).cpu().numpy() for one in _factors(affine.operator)]
+        shifts = [np.zeros(len(matrix)) for matrix in factors]
+        shifts[-1] = affine.offset.cpu().numpy()
+        if k < len(plain.stages) and isinstance(plain.stages[k], BetweenStage):
+            factors, shifts = _before_difference(factors, plain.affines[k].offset.cpu().numpy())
         for matrix in factors[:-1]:
-            weights.append(matrix)
-            offsets.append(np.zeros(len(matrix)))
             switches.append(Switch(np.ones(len(matrix)), np.ones(len(matrix))))
-        weights.append(factors[-1])
-        offsets.append(affine.offset.cpu().numpy())
+        weights += factors
+        offsets += shifts
     return Chain(weights, offsets, switches)
+
+
+def _before_difference(factors: list[np.ndarray], offset: np.ndarray):
+    """The factors, with the offset before the last of them, (a, b) -> (a - b, b): the difference of
+    two offsets would be rounded."""
+    if len(factors) == 1:
+        factors = [np.eye(len(offset)), *factors]
+    shifts = [np.zeros(len(matrix)) for matrix in factors]
+    shifts[-2] = offset
+    return factors, shifts
 
 
 def _factors(operator: Operator) -> list[Operator]:
