@@ -209,8 +209,8 @@ BAD = {
     "norm channels": (nn.BatchNorm2d(3), SHAPE, "takes 3 channels"),
     "slopes": (nn.PReLU(3), SHAPE, "has 3 slopes for 2 channels"),
     "unflatten": (nn.Unflatten(1, (3, -1)), VECTOR, "cannot unflatten dimension 1"),
-    "variance": (with_variance(-1.0, 1e-5), SHAPE, "running_var has a negative entry (-1)"),
-    "no variance": (with_variance(0.0, 0.0), SHAPE, "running_var has an entry 0 and eps is 0"),
+    "variance": (with_variance(-1.0, 1e-5), SHAPE, "running_var has a negative entry -1"),
+    "no variance": (with_variance(0.0, 0.0), SHAPE, "running_var has the entry 0, and eps is 0"),
     "softplus": (nn.Softplus(-1.0), VECTOR, "must be positive"),
 }
 
@@ -505,3 +505,26 @@ def test_a_module_that_fails_by_itself_is_said_to():
     module = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2).double())
     with pytest.raises(lb.LipboundsError, match=r"module itself fails on torch.float32 inputs"):
         lb.from_torch(module, VECTOR)
+
+
+REPLACED = {
+    "none": (nn.Linear(4, 3), "weight", None),
+    "rows": (nn.Linear(4, 3), "weight", torch.ones(2, 4)),
+    "columns": (nn.Linear(4, 3), "weight", torch.ones(3, 5)),
+    "vector": (nn.Linear(4, 3), "weight", torch.ones(3)),
+    "bias": (nn.Linear(4, 3), "bias", torch.ones(2)),
+    "kernel": (nn.Conv1d(4, 3, 1), "weight", torch.ones(3, 4)),
+    "scale": (nn.BatchNorm1d(4).eval(), "weight", torch.ones(3)),
+    "statistics": (nn.BatchNorm1d(4).eval(), "running_var", torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("case", REPLACED)
+def test_a_weight_of_another_shape_is_refused_in_a_sentence(case):
+    layer, name, value = REPLACED[case]
+    if value is not None and name != "running_var":
+        value = nn.Parameter(value)
+    setattr(layer, name, value)
+    shape = (4, 2) if isinstance(layer, nn.Conv1d) else VECTOR
+    with pytest.raises(lb.LipboundsError, match="'0' .*; make the layer anew"):
+        lb.from_torch(nn.Sequential(layer), shape)

@@ -224,9 +224,30 @@ def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -
         layer = _evaluable(layer, where)
         _check_tensors([(name, getattr(layer, name)) for name in layer.parametrizations], where)
     try:
-        return convert(layer, shape, device)
+        piece = convert(layer, shape, device)
     except LipboundsError as error:
         raise type(error)(f"{where} {WITH_SHAPE} {shape}: {error}") from None
+    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise LipboundsError(
+            f"{where}: its weights and options do not match ({reason}); make the layer anew"
+        ) from error
+    _check_sizes(piece, where, shape)
+    return piece
+
+
+def _check_sizes(piece: Piece, where: str, shape: Shape) -> None:
+    """A weight put in the place of another may be of any shape."""
+    if piece.affine is None:
+        return
+    rows, columns = piece.affine.operator.shape
+    wanted = math.prod(piece.shape), math.prod(shape)
+    if (rows, columns) != wanted or piece.affine.offset.shape != (rows,):
+        raise LipboundsError(
+            f"{where}: its options say that it maps {wanted[1]} inputs to {wanted[0]} outputs; its "
+            f"weight maps {columns} to {rows}, its bias is of {len(piece.affine.offset)} entries; "
+            "make the layer anew"
+        )
 
 
 def _check_tensors(tensors: Sequence[tuple[str, object]], where: str) -> None:
@@ -397,10 +418,10 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
 def _require_positive(variance: Tensor, eps: float) -> None:
     lowest = float(variance.min())
     if lowest + eps <= 0:
-        fault = "a negative entry" if lowest < 0 else f"an entry 0 and eps is {eps}"
+        kind = "a negative entry" if lowest < 0 else "the entry"
         raise LipboundsError(
-            f"running_var has {fault} ({lowest:.3g}); a variance plus eps must be positive: "
-            "load the right statistics, or let the layer see data in training mode"
+            f"running_var has {kind} {lowest:.3g}, and eps is {eps}; a variance plus eps must be "
+            "positive: load the right statistics, or let the layer see data in training mode"
         )
 
 
