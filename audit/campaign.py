@@ -65,7 +65,7 @@ def methods_of(index, every):
     """All fast methods, and one slow one in turn on every n-th network of each family."""
     turn, family = divmod(index, len(FAMILIES))
     if every and turn % every == 0:
-        return (*FAST, SLOW[(turn // every + family) % len(SLOW)])
+        return (*FAST, SLOW[(5 * (turn // every) + family) % len(SLOW)])
     return FAST
 
 
@@ -79,7 +79,8 @@ def audit(seed, index, pairs=10, every=8, methods=None, run=None):
     for method in chosen:
         for norm in norms_of(method):
             for treatment in ("explicit", "implicit") if case.pooled else ("implicit",):
-                one(Call(method, norm, treatment, seed, index, case), network, truth, result, run)
+                call = Call(method, norm, treatment, seed, index, pairs, case)
+                one(call, network, truth, result, run)
     return result
 
 
@@ -98,10 +99,12 @@ class Call:
     treatment: str
     seed: int
     index: int
+    pairs: int
     case: object
 
     def says(self, what):
-        line = f"python -m audit --seed {self.seed} --only {self.index} --method '{self.method}'"
+        line = (f"python -m audit --seed {self.seed} --only {self.index} --pairs {self.pairs} "
+                f"--method '{self.method}'")  # fmt: skip
         where = f"{self.case.family}, {self.method}, l{self.norm:g}, {self.treatment}"
         return f"{where}: {what}\n    {line}"
 
@@ -142,7 +145,7 @@ class Truth:
 def values(network, method, norm, treatment, radii):
     """What the package returns: an array of bounds, or an object with more to check."""
     if method.startswith("sensitivity"):
-        options = {"seconds": 5} if method.endswith("5") else {}
+        options = {"seconds": OPTIONS["seconds"]} if method.endswith("5") else {}
         return np.asarray(lb.sensitivity(network, radii, method.split()[1], **options))
     if method == "D_star":
         return lb.relaxation_optimum(network, norm, seconds=OPTIONS["seconds"])

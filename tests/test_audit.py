@@ -17,7 +17,8 @@ from audit.networks import FAMILIES, chain_of
 SHORT = 60
 
 
-def test_no_method_is_wrong():
+def test_no_method_is_wrong(monkeypatch):
+    monkeypatch.setitem(campaign.OPTIONS, "seconds", 1)
     total = campaign.Result()
     for index in range(SHORT):
         total.add(campaign.audit(seed=1, index=index, pairs=10, every=3))
@@ -27,20 +28,21 @@ def test_no_method_is_wrong():
 
 
 @pytest.mark.parametrize("norm", [1, 2, math.inf])
-def test_a_method_slightly_too_small_is_found(norm):
-    """The Jacobian's own norm less a thousandth, of a network without stages."""
+@pytest.mark.parametrize("share, wrong", [(0.999, 1), (1 + 1e-15, 0)])
+def test_a_method_slightly_too_small_is_found(norm, share, wrong):
+    """A false method returns the truth less a thousandth; a right one, the truth rounded up."""
+    case, result = FAMILIES[0](np.random.default_rng(0)), campaign.Result()
+    truth = campaign.Truth(case, np.random.default_rng(1), 10, result)
 
     def false(network, method, norm, treatment, radii):
-        value = float(torch.linalg.matrix_norm(network.jacobian(radii * 0.0), norm))
-        return campaign.lb.Bound(method, norm, treatment, 0.999 * value, None, 0.0)
+        value = float(truth.of(method, norm)[0]) ** (0.5 if norm == 2 else 1)
+        return campaign.lb.Bound(method, norm, treatment, share * value, None, 0.0)
 
-    case = FAMILIES[0](np.random.default_rng(0))
-    call = campaign.Call("K_4", norm, "implicit", 0, 0, case)
-    result = campaign.Result()
-    truth = campaign.Truth(case, np.random.default_rng(1), 10, result)
+    call = campaign.Call("K_4", norm, "implicit", 0, 0, 10, case)
     campaign.one(call, case.build(), truth, result, false)
-    (line,) = result.violations
-    assert "too small" in line and "python -m audit --seed 0 --only 0" in line
+    assert len(result.violations) == wrong
+    for line in result.violations:
+        assert "too small" in line and "python -m audit --seed 0 --only 0" in line
 
 
 @pytest.mark.parametrize(
