@@ -227,7 +227,7 @@ def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -
         piece = convert(layer, shape, device)
     except LipboundsError as error:
         raise type(error)(f"{where} {WITH_SHAPE} {shape}: {error}") from None
-    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise LipboundsError(
             f"{where}: its weights and options do not match ({reason}); make the layer anew"
