@@ -68,8 +68,9 @@ def ellipsoidal(
     Every iterate is feasible and proves a bound: at the end of `seconds`, or of `steps` >= 0 for
     each program, the least certified one is returned; K_*, K_4 (l1, l-infinity) or K_1 (l2) at
     first, K_2 too where Newton's method has no time for l2 and no cheaper method is there.
-    progress(elapsed seconds, bound) is called with each better one. A max-pooling kept whole is
-    taken as a tree of maxima, before the activation in front of it where that is the same.
+    progress(elapsed seconds, bound) is called with the first and each better one. A max-pooling
+    kept whole is taken as a tree of maxima, before the activation in front of it where that is the
+    same.
     Returns an upper bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a
     product of layers overflows, or `steps` is no such number.
     """
@@ -106,6 +107,7 @@ def _solved(
         pieces.told = lambda bound: progress(
             time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
         )
+        pieces.told(pieces.bound)
     if steps == 0:
         return pieces
     found, single = None, pieces.count == 1
