@@ -75,7 +75,8 @@ def exact(
 ) -> Bound:
     """The exact Lipschitz constant in l1 or l-infinity over the box |x_i - center_i| <= radius_i,
     of R^n where `radius` is infinite: [`lower` with its `witness`, `value`], which meet up to a
-    relative 1e-6 where `seconds` were enough and no cell without interior counts.
+    relative 1e-6 where `seconds` were enough, but for cells that could neither be entered nor be
+    proven to have no interior (see `lipbounds.reference.exact`).
 
     norm: 1 or math.inf. radius, center: numbers or (n,). cap: an upper bound known already, such
     as D*; else a quarter of `seconds` at most goes to D*. Over R^n another quarter goes to
