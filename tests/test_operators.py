@@ -250,3 +250,15 @@ def test_blocks_cover_a_range_once():
     assert [i for s in slices for i in range(s.start, s.stop)] == list(range(10))
     assert max(s.stop - s.start for s in slices) == 4
     assert math.prod(operators.identity_rows(5, slice(2, 4), "cpu").shape) == 10
+
+
+def test_a_product_of_two_ensembles_keeps_its_members_apart():
+    generator = torch.Generator().manual_seed(0)
+    inner, outer = (
+        Dense(torch.randn(3, 4, 4, generator=generator, dtype=torch.float64)) for _ in range(2)
+    )
+    both, x = Composition([outer, inner]), torch.arange(4.0, dtype=torch.float64)
+    product = outer.weight @ inner.weight
+    torch.testing.assert_close(both.apply(x), product @ x)
+    torch.testing.assert_close(both.adjoint(x), product.mT @ x)
+    torch.testing.assert_close(both.apply(x[None]), (product @ x)[:, None])

@@ -13,7 +13,7 @@ import lipbounds as lb
 from lipbounds.activations import activation, prelu
 from lipbounds.network import Affine, Network
 from lipbounds.operators import Convolution, Dense, Identity
-from lipbounds.rewrite import carried, explicit, maxima_first
+from lipbounds.rewrite import carried, explicit, maxima_first, merged
 from lipbounds.stages import BetweenStage, PoolStage, SlopeStage
 
 
@@ -213,3 +213,16 @@ def test_neither_treatment_always_wins():
     cancelling = pool([[0, 1], [2, 2]], [[1.0], [1.0], [1.0]], [[1.0, -1.0]])
     assert lb.bound(cancelling, "K_4", math.inf, "implicit").value == pytest.approx(2, rel=1e-10)
     assert 0 <= lb.bound(cancelling, "K_4", math.inf, "explicit").value < 1e-12
+
+
+def test_merged_ensembles_keep_their_members_apart():
+    generator = torch.Generator().manual_seed(0)
+    weights, biases = (
+        [torch.randn(3, *shape, generator=generator, dtype=torch.float64) for shape in shapes]
+        for shapes in (((4, 5), (3, 4), (2, 3)), ((4,), (3,), (2,)))
+    )
+    network = lb.from_weights(weights, biases, ["identity", "relu"])
+    x = torch.randn(6, 5, generator=generator, dtype=torch.float64)
+    assert merged(network).depth == 1
+    torch.testing.assert_close(merged(network)(x), network(x))
+    torch.testing.assert_close(merged(network)(x[0]), network(x[0]))

@@ -302,9 +302,13 @@ class Composition(Operator):
         self.batch_shape = next((f.batch_shape for f in factors if f.batch_shape), ())
 
     def apply(self, x):
+        if x.ndim == 1 and self.batch_shape:  # between two ensembles, a member's vector is a row
+            return self.apply(x.unsqueeze(0)).squeeze(-2)
         return reduce(lambda value, factor: factor.apply(value), reversed(self.factors), x)
 
     def adjoint(self, y):
+        if y.ndim == 1 and self.batch_shape:
+            return self.adjoint(y.unsqueeze(0)).squeeze(-2)
         return reduce(lambda value, factor: factor.adjoint(value), self.factors, y)
 
     def absolute(self):

@@ -35,11 +35,7 @@ def explicit(network: Network) -> Network:
 
 
 def merged(network: Network) -> Network:
-    """The same function, each stage of one linearisation only (identities) composed away. An
-    ensemble stays as it is: a vector passed on through two of its operators, as a composition
-    does, would meet each member's second with every member's first."""
-    if network.batch_shape:
-        return network
+    """The same function, each stage of one linearisation only (identities) composed away."""
     affines, stages = [network.affines[0]], []
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):
         if isinstance(stage, PoolStage) or bool(stage.radius.absolute().apply(_ones(stage)).any()):
@@ -48,7 +44,8 @@ def merged(network: Network) -> Network:
             continue
         last = affines[-1]
         through = compose(affine.operator, stage.center)
-        offset = affine.offset + affine.operator.apply(stage.evaluate(last.offset))
+        before = stage.evaluate(last.offset).unsqueeze(-2)  # a row for each member of an ensemble
+        offset = affine.offset + affine.operator.apply(before).squeeze(-2)
         affines[-1] = Affine(compose(through, last.operator), offset)
     return Network(tuple(affines), tuple(stages), network.input_shape)
 
