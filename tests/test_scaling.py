@@ -88,3 +88,16 @@ def test_maps_are_scaled_exactly_and_at_most_1():
         assert max(scaled.abs().sum(0).max(), scaled.abs().sum(1).max()) <= 1
         total += math.frexp(float(ratio[0, 0]))[1] - 1
     assert int(scale.exponent) == total
+
+
+def test_what_the_last_stage_enlarges_is_counted():
+    """Slopes of 2^500 behind which no map is left that could be scaled down."""
+    slopes = lb.Activation("steep", lambda z: z * 2.0**500, 0.0, 2.0**500)
+    tiny = torch.tensor([[1.0, 0.0], [0.0, 2.0**-900]], dtype=torch.float64)
+    first = lb.from_weights([tiny, I2], activation=slopes)
+    last = lb.network.Affine(lb.operators.Identity(2), first.affines[1].offset)
+    network = lb.Network((first.affines[0], last), first.stages)
+    scale = balanced(network)
+    assert float(scale.slack.max()) == 2.0**21
+    for norm in (1, 2, math.inf):
+        assert lb.bound(network, "K_4", norm).value >= 2.0**500

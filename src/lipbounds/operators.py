@@ -186,16 +186,23 @@ class Sparse(Operator):
 
     @cached_property
     def _absolute(self) -> "Sparse":
-        rows, columns = self.coo.indices()
-        return Sparse(rows, columns, self.coo.values().abs(), self.shape)
+        return self._with(self.coo.values().abs())
 
     @property
     def entries(self):
         return self.coo.values()
 
     def scaled(self, exponent):
-        rows, columns = self.coo.indices()
-        return Sparse(rows, columns, times_power(self.coo.values(), exponent), self.shape)
+        return self._with(times_power(self.coo.values(), exponent))
+
+    def _with(self, values: Tensor) -> "Sparse":
+        """The same pattern, which needs no sorting again."""
+        other = object.__new__(Sparse)
+        other.shape = self.shape
+        other.coo = torch.sparse_coo_tensor(
+            self.coo.indices(), values, self.shape, check_invariants=False, is_coalesced=True
+        )
+        return other
 
     @cached_property
     def terms(self):

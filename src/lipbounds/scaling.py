@@ -20,8 +20,9 @@ from .rounding import times_power
 
 SLACK = 2.0**-480
 LEAST_NORMAL = 2.0**-1022
-_KNOWN: WeakKeyDictionary[Operator, dict[float, tuple[Operator, Tensor]]] = WeakKeyDictionary()
-# operators are immutable, and several bounds ask for the norms of the same scaled ones
+Scaled = tuple[Operator | None, Tensor | int]  # the operator, None for itself; its exponent
+_KNOWN: WeakKeyDictionary[Operator, dict[int, Scaled]] = WeakKeyDictionary()  # operators are
+# immutable, and several bounds ask for the norms of the same scaled ones
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,21 @@ def balanced(network: Network) -> Balanced:
     for k, affine in enumerate(network.affines):
         if k:
             waiting += _excess(network.stages[k - 1])
-        operator, own, used = _scaled(affine.operator, waiting)
-        waiting = 0 if used else waiting
+        operator, own = _scaled(affine.operator, waiting)
+        if any(not isinstance(factor, Identity) for factor in _factors(operator)):
+            waiting = 0
         exponent = exponent + own
         affines.append(Affine(operator, affine.offset))
     exponent = torch.as_tensor(exponent, dtype=torch.int32, device=network.device)
-    slack = SLACK * 2.0 ** min(waiting, 400) * _connected(network)
+    # What the last stages may enlarge, no map being left to take it.
+    slack = times_power(exponent.new_tensor(SLACK, dtype=torch.float64), exponent * 0 + waiting)
+    slack = torch.where(_connected(network), slack.max(), 0.0)
     scaled = Network(tuple(affines), network.stages, network.input_shape)
     return Balanced(scaled, exponent.expand(network.batch_shape), slack)
+
+
+def _factors(operator: Operator) -> tuple[Operator, ...]:
+    return operator.factors if isinstance(operator, Composition) else (operator,)
 
 
 def _excess(stage) -> int:
@@ -79,56 +87,50 @@ def _excess(stage) -> int:
     return int(torch.frexp(size).exponent) if size > 1 else 0
 
 
-def _scaled(operator: Operator, waiting: int) -> tuple[Operator, Tensor | int, bool]:
+def _scaled(operator: Operator, waiting: int) -> tuple[Operator, Tensor | int]:
     """The operator, less by the power of two whose exponent comes with it, of which `waiting` is
-    owed to stages; whether there was a factor to scale."""
-    factors = operator.factors if isinstance(operator, Composition) else (operator,)
-    parts, total, used = [], 0, False
-    for factor in factors:
-        if not isinstance(factor, Identity):
-            factor, exponent = _scaled_factor(factor, 0 if used else waiting)
-            total, used = total + exponent, True
-        parts.append(factor)
-    same = all(a is b for a, b in zip(parts, factors, strict=True))
-    return operator if same else Composition(parts) if len(parts) > 1 else parts[0], total, used
-
-
-def _scaled_factor(factor: Operator, waiting: int) -> tuple[Operator, Tensor]:
-    known = _KNOWN.setdefault(factor, {})
+    owed to stages; the identity cannot be scaled."""
+    known = _KNOWN.setdefault(operator, {})
     if waiting not in known:
-        known[waiting] = _computed(factor, waiting)
+        known[waiting] = _computed(operator, waiting)
     scaled, exponent = known[waiting]
-    return (factor if scaled is None else scaled), exponent
+    return operator if scaled is None else scaled, exponent
 
 
-def _computed(factor: Operator, waiting: int) -> tuple[Operator | None, Tensor]:
-    entries = factor.entries.abs()
-    dims = tuple(range(len(factor.batch_shape), entries.ndim))
+def _computed(operator: Operator, waiting: int) -> Scaled:
+    if isinstance(operator, Identity):
+        return None, 0
+    if isinstance(operator, Composition):
+        parts, total = [], 0
+        for factor in operator.factors:
+            part, exponent = _scaled(factor, waiting if not parts else 0)
+            parts, total = [*parts, part], total + exponent
+        same = all(a is b for a, b in zip(parts, operator.factors, strict=True))
+        return None if same else Composition(parts), total
+    exponent = _size(operator) + waiting
+    return operator.scaled(-exponent) if bool(exponent.any()) else None, exponent
+
+
+def _size(operator: Operator) -> Tensor:
+    """The least exponent, of shape `batch_shape`, whose power of two exceeds |W| in l1 and
+    l-infinity, or one more; found on entries of at most 1, so that nothing overflows."""
+    entries, (m, n) = operator.entries.abs(), operator.shape
+    dims = tuple(range(len(operator.batch_shape), entries.ndim))
     greatest = torch.frexp(entries.amax(dims) if entries.numel() else entries.sum()).exponent
-    unit = factor.scaled(-greatest)
-    m, n = factor.shape
-    device = factor.device
-    ends = (
-        unit.absolute().apply(torch.ones(n, dtype=torch.float64, device=device)),
-        unit.absolute().adjoint(torch.ones(m, dtype=torch.float64, device=device)),
-    )
-    norm = torch.maximum(*(end.amax(-1) for end in ends))
-    exponent = greatest + torch.frexp(norm).exponent + waiting
-    if not bool(exponent.any()):
-        return None, exponent
-    return factor.scaled(-exponent), exponent
+    unit = operator.scaled(-greatest).absolute()
+    ones = torch.ones(max(m, n), dtype=torch.float64, device=operator.device)
+    norm = torch.maximum(unit.apply(ones[:n]).amax(-1), unit.adjoint(ones[:m]).amax(-1))
+    return greatest + torch.frexp(norm).exponent
 
 
 def _connected(network: Network) -> Tensor:
-    """1 for the outputs (n_out,) to which a path of weights and slopes that are not 0 leads from
-    some input, in some network of an ensemble; else 0."""
+    """The outputs (n_out,) to which a path of weights and slopes that are not 0 leads from some
+    input, in some network of an ensemble."""
     alive = torch.ones(network.input_size, dtype=torch.float64, device=network.device)
     for k, affine in enumerate(network.affines):
         if k:
             alive = (network.stages[k - 1].majorant(alive) > 0).to(alive)
-        operator = affine.operator
-        factors = operator.factors if isinstance(operator, Composition) else (operator,)
-        for factor in reversed(factors):
+        for factor in reversed(_factors(affine.operator)):
             reached = (factor.absolute().apply(alive) > 0).to(alive)
             alive = reached.reshape(-1, reached.shape[-1]).amax(0)
-    return alive
+    return alive > 0
