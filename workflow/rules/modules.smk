@@ -2,6 +2,7 @@
 # but not a changed module, so they are inputs: a changed formula makes its rows again, a changed
 # plot or printed table only that. tests/pipeline/test_modules.py compares this with what Python loads.
 import ast
+from functools import cache
 from pathlib import Path
 
 
@@ -12,6 +13,7 @@ def file_of(root, module):
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
+@cache
 def imported(root, path):
     """The files of the package that one file imports, at its top or inside a function."""
     source = root / "src"
@@ -37,10 +39,10 @@ def modules(root, script):
     use from where it is defined, so that nothing in it bears on their results.
     """
     reached, waiting = set(), {root / "workflow/scripts" / f"{script}.py"}
+    top = root / "src/lipbounds/__init__.py"
     while waiting:
         path = waiting.pop()
         reached.add(path)
-        top = root / "src/lipbounds/__init__.py"
         waiting |= imported(root, path) - reached - {top}
     return sorted(str(path.relative_to(root)) for path in reached if root / "src" in path.parents)
 
