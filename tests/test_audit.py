@@ -1,16 +1,13 @@
 """The short form of `make audit`, its oracles against others, and that it can fail."""
 
 import math
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import mpmath
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from audit import campaign, oracles
 from audit.networks import FAMILIES, chain_of
 
