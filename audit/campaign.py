@@ -131,9 +131,7 @@ class Truth:
         if norm not in self.optima:
             self.optima[norm] = [
                 max(oracles.vertex_oracle(jacobians, e, norm), secant)
-                for (jacobians, e, _), secant in zip(
-                    self.vertices, self.secants[norm], strict=True
-                )
+                for (jacobians, e, _), secant in zip(self.vertices, self.secants[norm], strict=True)
             ]
         return self.optima[norm]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import lipbounds as lb
-from lipbounds.activations import absolute, leaky_relu, prelu, relu
+from lipbounds.networks.activations import absolute, leaky_relu, prelu, relu
 
 
 @dataclass(frozen=True)

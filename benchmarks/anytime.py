@@ -13,8 +13,8 @@ import time
 import torch
 
 import lipbounds as lb
-from lipbounds.cases import mnist
-from lipbounds.cases.random import gaussian
+from lipbounds.studies.cases import mnist
+from lipbounds.studies.cases.random import gaussian
 
 NORMS = {"1": 1.0, "2": 2.0, "inf": float("inf")}
 

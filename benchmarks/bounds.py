@@ -12,8 +12,8 @@ import time
 import torch
 
 import lipbounds as lb
-from lipbounds.cases.mnist import ARCHITECTURES
-from lipbounds.cases.random import ensemble
+from lipbounds.studies.cases.mnist import ARCHITECTURES
+from lipbounds.studies.cases.random import ensemble
 
 
 def cnn(architecture: str) -> None:

@@ -26,9 +26,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 import lipbounds as lb
-from lipbounds.cases.random import gaussian
-from lipbounds.files import write_text
-from lipbounds.plotting.style import (
+from lipbounds.results import stopped
+from lipbounds.studies.cases.random import gaussian
+from lipbounds.studies.files import write_text
+from lipbounds.studies.plotting.style import (
     MARKS,
     NORMS,
     OWN,
@@ -41,7 +42,6 @@ from lipbounds.plotting.style import (
     panels,
     save,
 )
-from lipbounds.results import stopped
 
 ROOT = Path(__file__).resolve().parents[1]
 SOLVERS = ROOT / "results/benchmarks/k5_solvers.csv"

@@ -9,11 +9,11 @@ import time
 import torch
 
 import lipbounds as lb
-from lipbounds.cases.analytic import sawtooth, square
-from lipbounds.cases.mnist import ARCHITECTURES
-from lipbounds.cases.random import gaussian
-from lipbounds.reference.lower import secant_lower_bound
-from lipbounds.reference.sampling import jacobian_norms
+from lipbounds.studies.cases.analytic import sawtooth, square
+from lipbounds.studies.cases.mnist import ARCHITECTURES
+from lipbounds.studies.cases.random import gaussian
+from lipbounds.truth.lower import secant_lower_bound
+from lipbounds.truth.sampling import jacobian_norms
 
 NORMS = (1, 2, math.inf)
 SIZES = ((6, 16, 16, 3), (20, 40, 20), (2, 10, 10, 10, 10, 1), (10, 32, 32, 32, 5))

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 import lipbounds as lb
-from lipbounds.cases import analytic
-from lipbounds.network import Network
-from lipbounds.reference.relaxation import relaxation_optimum
+from lipbounds.networks.network import Network
+from lipbounds.studies.cases import analytic
+from lipbounds.truth.relaxation import relaxation_optimum
 
 SIZES = [
     (4, 8, 1),

@@ -11,10 +11,10 @@ from oracles import Between, Pool, Slope, selection
 from torch import nn
 
 import lipbounds as lb
-from lipbounds import activations as act
-from lipbounds.network import Affine, Network
-from lipbounds.operators import Dense
-from lipbounds.stages import BetweenStage, PoolStage, SlopeStage
+from lipbounds.linear.operators import Dense
+from lipbounds.networks import activations as act
+from lipbounds.networks.network import Affine, Network
+from lipbounds.networks.stages import BetweenStage, PoolStage, SlopeStage
 
 quick = settings(
     max_examples=50,

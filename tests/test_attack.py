@@ -14,7 +14,7 @@ from oracles import NAMES, NORMS
 from strategies import IMAGE, SLOPES, small_cnns
 
 import lipbounds as lb
-from lipbounds.operators import dense
+from lipbounds.linear.operators import dense
 
 SAMPLES = 250
 ROUNDING = 1e-9  # of secants: relative to a bound, with steps of at least 1e-4 of the points

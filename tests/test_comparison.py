@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import lipbounds as lb
-from lipbounds.bounds import BOUNDS, Method
-from lipbounds.cases.analytic import square
-from lipbounds.cases.comparison import build
 from lipbounds.comparison import compare
+from lipbounds.methods.registry import BOUNDS, Method
 from lipbounds.results import stopped
-from lipbounds.tidy import tidy
+from lipbounds.studies.cases.analytic import square
+from lipbounds.studies.cases.comparison import build
+from lipbounds.studies.tidy import tidy
 
 
 def test_every_method_and_the_truth_on_one_network():

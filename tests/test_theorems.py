@@ -21,10 +21,10 @@ from strategies import (
 )
 
 import lipbounds as lb
-from lipbounds.bounds.absolute import absolute_map
-from lipbounds.network import Affine, Network
-from lipbounds.operators import Dense
-from lipbounds.stages import PoolStage, SlopeStage
+from lipbounds.linear.operators import Dense
+from lipbounds.methods.absolute import absolute_map
+from lipbounds.networks.network import Affine, Network
+from lipbounds.networks.stages import PoolStage, SlopeStage
 
 SUMS = (1, math.inf)
 

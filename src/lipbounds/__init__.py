@@ -1,17 +1,16 @@
 """lipbounds: how much can a network's output move? Proven upper bounds of Lipschitz constants."""
 
-from . import bounds as _bounds
-from .activations import ACTIVATIONS, Activation
-from .bounds import BOUNDS, Bound, bound, sensitivity
 from .comparison import compare
-from .convert import from_torch
 from .errors import LipboundsError, UnsupportedError
-from .network import Network
-from .results import LowerBound
-from .rewrite import explicit
-from .truth import exact, lower_bound, relaxation_optimum
+from .frontends.modules import from_torch
+from .methods.registry import BOUNDS
+from .methods.run import bound, bounds, sensitivity
+from .networks.activations import ACTIVATIONS, Activation
+from .networks.network import Network
+from .networks.rewrite import explicit
+from .results import Bound, LowerBound
+from .truth.run import exact, lower_bound, relaxation_optimum
 
-bounds = _bounds.bounds
 from_weights = Network.from_weights
 
 __all__ = [

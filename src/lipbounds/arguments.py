@@ -9,7 +9,7 @@ import torch
 from scipy.sparse.linalg import ArpackError
 
 from .errors import LipboundsError, UnsupportedError
-from .network import Network
+from .networks.network import Network
 
 BREAKDOWNS = ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError, ArpackError
 

@@ -11,12 +11,14 @@ import pandas as pd
 from torch import Tensor
 
 from .arguments import check_network, check_seconds, checked_list
-from .bounds import BOUNDS, Method, bound, distinct_treatments, registered
 from .errors import LipboundsError
-from .network import Network
-from .norms import NORMS, checked_norm
+from .linear.norms import NORMS, checked_norm
+from .methods.registry import BOUNDS, Method, registered
+from .methods.run import bound
+from .networks.network import Network
+from .networks.rewrite import distinct_treatments
 from .results import Bound, stopped
-from .truth import exact, lower_bound, relaxation_optimum
+from .truth.run import exact, lower_bound, relaxation_optimum
 
 CLOSED = 1 + 1e-5  # upper end over lower end, up to which a bracket counts as one number
 

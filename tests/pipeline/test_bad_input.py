@@ -5,10 +5,10 @@ import re
 import pytest
 import yaml
 
-from lipbounds.bounds import BOUNDS, PAPER
-from lipbounds.cases.analytic import CASES
-from lipbounds.cases.mnist import ARCHITECTURES
-from lipbounds.cases.random import DISTRIBUTIONS
+from lipbounds.methods.registry import BOUNDS, PAPER
+from lipbounds.studies.cases.analytic import CASES
+from lipbounds.studies.cases.mnist import ARCHITECTURES
+from lipbounds.studies.cases.random import DISTRIBUTIONS
 
 pytestmark = pytest.mark.pipeline
 

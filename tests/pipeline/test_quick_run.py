@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from lipbounds.plotting import FIGURES
-from lipbounds.tidy import TIDY_COLUMNS, read
+from lipbounds.studies.plotting import FIGURES
+from lipbounds.studies.tidy import TIDY_COLUMNS, read
 
 pytestmark = pytest.mark.pipeline
 ROOT = Path(__file__).parents[2]

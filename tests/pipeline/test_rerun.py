@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = pytest.mark.pipeline
 
-CORE = "src/lipbounds/bounds/averaged.py"
+CORE = "src/lipbounds/methods/averaged.py"
 TESTS = ["test1", "test2", "test3", "test4", "test5"]
 COMPARED = 4  # networks of config/quick.yaml
 FIGURES = {f"figures_{test}": 1 for test in TESTS}
@@ -54,22 +54,22 @@ def test_changed_value_of_the_configuration(quick, change, jobs):
             CORE,
             after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1, compare=COMPARED),
         ),
-        ("src/lipbounds/reference/milp.py", after("test5", compare=COMPARED)),
+        ("src/lipbounds/truth/milp.py", after("test5", compare=COMPARED)),
         (
-            "src/lipbounds/reference/pieces.py",
+            "src/lipbounds/truth/pieces.py",
             after("test1", "test2", "test5", bounds_analytic=3, compare=COMPARED),
         ),
         (
-            "src/lipbounds/cases/random.py",
+            "src/lipbounds/studies/cases/random.py",
             after("test3", "test5", bounds_random=2, compare=COMPARED),
         ),
         (
-            "src/lipbounds/cases/mnist.py",
+            "src/lipbounds/studies/cases/mnist.py",
             after("test4", "test5", train_mnist=2, bounds_mnist=1, compare=COMPARED),
         ),
-        ("src/lipbounds/plotting/style.py", FIGURES),
+        ("src/lipbounds/studies/plotting/style.py", FIGURES),
         (
-            "src/lipbounds/tables.py",
+            "src/lipbounds/studies/tables.py",
             FIGURES | {"table_relations": 1, "table_paper": 1, "table_comparison": 1},
         ),
         ("workflow/scripts/table_paper.py", {"table_paper": 1}),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lipbounds.plotting import FIGURES
+from lipbounds.studies.plotting import FIGURES
 
 ROOT = Path(__file__).parents[2]
 

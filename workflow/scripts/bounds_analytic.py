@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from lipbounds.bounds import bounds
-from lipbounds.cases.analytic import CASES
-from lipbounds.reference.pieces import exact_lipschitz
-from lipbounds.tidy import concat, tidy, write_csv
+from lipbounds.methods.run import bounds
+from lipbounds.studies.cases.analytic import CASES
+from lipbounds.studies.tidy import concat, tidy, write_csv
+from lipbounds.truth.pieces import exact_lipschitz
 
 from job import progress, run
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lipbounds.bounds import bounds, distinct_treatments
-from lipbounds.cases import mnist
-from lipbounds.convert import from_torch
-from lipbounds.mnist_files import load
-from lipbounds.reference.sampling import jacobian_lower_bound
+from lipbounds.frontends.modules import from_torch
+from lipbounds.methods.run import bounds
+from lipbounds.networks.rewrite import distinct_treatments
 from lipbounds.results import stopped
-from lipbounds.tidy import tidy, write_csv
+from lipbounds.studies.cases import mnist
+from lipbounds.studies.mnist_files import load
+from lipbounds.studies.tidy import tidy, write_csv
+from lipbounds.truth.sampling import jacobian_lower_bound
 
 from job import progress, report, run
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lipbounds.bounds import bounds
-from lipbounds.cases.random import ensemble
-from lipbounds.network import Network
-from lipbounds.operators import dense
-from lipbounds.reference.enumeration import enumerated_optimum
-from lipbounds.tidy import concat, tidy, write_csv
+from lipbounds.linear.operators import dense
+from lipbounds.methods.run import bounds
+from lipbounds.networks.network import Network
+from lipbounds.studies.cases.random import ensemble
+from lipbounds.studies.tidy import concat, tidy, write_csv
+from lipbounds.truth.enumeration import enumerated_optimum
 
 from job import progress, report, run
 

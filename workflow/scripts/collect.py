@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lipbounds.tidy import concat, read, write_csv
+from lipbounds.studies.tidy import concat, read, write_csv
 
 from job import run
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipbounds.cases import mnist
-from lipbounds.cases.comparison import build
 from lipbounds.comparison import compare
-from lipbounds.convert import from_torch
-from lipbounds.mnist_files import load
-from lipbounds.tidy import tidy, write_csv
+from lipbounds.frontends.modules import from_torch
+from lipbounds.studies.cases import mnist
+from lipbounds.studies.cases.comparison import build
+from lipbounds.studies.mnist_files import load
+from lipbounds.studies.tidy import tidy, write_csv
 
 from job import progress, run
 

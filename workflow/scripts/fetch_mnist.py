@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipbounds.mnist_files import fetch
+from lipbounds.studies.mnist_files import fetch
 
 from job import progress, run
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipbounds.plotting import FIGURES, save
-from lipbounds.tidy import read
+from lipbounds.studies.plotting import FIGURES, save
+from lipbounds.studies.tidy import read
 
 from job import progress, run
 

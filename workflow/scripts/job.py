@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lipbounds.errors import LipboundsError
 
 if TYPE_CHECKING:
-    from lipbounds.bounds import Bound
+    from lipbounds.results import Bound
 
 progress = logging.getLogger("lipbounds.workflow")
 

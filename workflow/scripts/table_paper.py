@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from lipbounds.tables import paper, with_notes, write
-from lipbounds.tidy import read
+from lipbounds.studies.tables import paper, with_notes, write
+from lipbounds.studies.tidy import read
 
 from job import run
 

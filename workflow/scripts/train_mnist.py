@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipbounds.cases import mnist
-from lipbounds.files import write_text
-from lipbounds.mnist_files import load
+from lipbounds.studies.cases import mnist
+from lipbounds.studies.files import write_text
+from lipbounds.studies.mnist_files import load
 
 from job import progress, run
 

@@ -1,0 +1,1 @@
+"""Floating point: outward rounding, and the matrix algebra that proofs rest on."""

@@ -1,0 +1,1 @@
+"""What makes a `Network` of a model that someone else defined."""

@@ -1,0 +1,607 @@
+"""From a `torch.nn.Sequential` to a `Network`: one small function per kind of layer."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import index
+from os import PathLike
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from ..errors import LipboundsError, UnsupportedError
+from ..linear.operators import Convolution, Dense, Diagonal, Identity, average_pooling, compose
+from ..linear.windows import adaptive, padded_counts, sliding
+from ..networks import activations as act
+from ..networks.activations import Activation
+from ..networks.network import Affine, Network
+from ..networks.stages import PoolStage, SlopeStage
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one layer becomes: an affine map, a stage, or neither; and the shape it gives."""
+
+    shape: Shape
+    affine: Affine | None = None
+    stage: SlopeStage | PoolStage | None = None
+
+
+DEFAULT_SHAPE = (1, 28, 28)
+PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
+WITH_SHAPE = "with input of shape"
+
+
+def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) -> Network:
+    """The network a `torch.nn.Sequential` (nested too) computes in eval mode, in float64.
+
+    input_shape: of one input, without the batch dimension, for instance (1, 28, 28).
+    The Network equals the module up to rounding, which is checked on a few inputs; the module is
+    not touched. It lives on the module's device. Raises UnsupportedError for a layer or option it
+    does not know, and for hooks and patches, naming the layer and its place, and LipboundsError
+    for shapes that do not fit, weights that are not finite, or batch norm or dropout in training
+    mode.
+    """
+    _require_module(module)
+    shape = _checked_shape(input_shape)
+    # Tensors made in inference mode could not be differentiated afterwards.
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            network = _network(module, shape)
+            _compare(network, module)
+        except LipboundsError as error:
+            about_shape = WITH_SHAPE in str(error) and not isinstance(error, UnsupportedError)
+            if input_shape is not DEFAULT_SHAPE or not about_shape:
+                raise
+            message = f"{error} (input_shape was not given, so {shape} was taken)"
+            raise type(error)(message) from None
+    return network
+
+
+def _network(module: nn.Module, shape: Shape) -> Network:
+    tensors = chain(module.parameters(), module.buffers())
+    tensor = next((t for t in tensors if not t.is_meta), None)
+    device = torch.device("cpu") if tensor is None else tensor.device
+    affines, stages = [_identity(math.prod(shape), device)], []
+    current = shape
+    for place, layer in _layers(module):
+        piece = _convert(layer, place, current, device)
+        if piece.affine is not None:
+            affines[-1] = _chained(piece.affine, affines[-1])
+        if piece.stage is not None:
+            stages.append(piece.stage)
+            affines.append(_identity(piece.stage.shape[0], device))
+        current = piece.shape
+    return Network(tuple(affines), tuple(stages), shape)
+
+
+def _compare(network: Network, module: nn.Module) -> None:
+    """Refuse a network that is not the module: what was converted is not what is computed.
+
+    On 0 and Gaussian inputs of three sizes, where the module's output is finite.
+    """
+    dtype, device = _number_type(module), network.device
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, *network.input_shape, generator=generator, dtype=torch.float64)
+    x *= x.new_tensor([0.0, 1e-2, 1.0, 1e2]).view(-1, *[1] * len(network.input_shape))
+    x = x.to(device, dtype)
+    given = _output(module, x)
+    ours, slack = _with_slack(network, x.double(), _roundoff(dtype, device), generator)
+    if given.shape != ours.shape:
+        raise UnsupportedError(
+            f"the module gives {given.shape[1]} outputs, the network {ours.shape[1]}; {PATCHED}"
+        )
+    difference = (given - ours).abs().amax(1)
+    worse = given.isfinite().all(1) & (difference > slack)
+    if bool(worse.any()):
+        k = int((difference / slack).where(worse, 0).argmax())
+        raise UnsupportedError(
+            f"the module's output differs by up to {float(difference[k]):.3g} from that of its "
+            f"layers as their classes and weights define them, where rounding in {dtype} explains "
+            f"{float(slack[k]):.3g}; {PATCHED}"
+        )
+
+
+def _number_type(module: nn.Module) -> torch.dtype:
+    tensors = chain(module.parameters(), module.buffers())
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
+
+
+def _roundoff(dtype: torch.dtype, device: torch.device) -> float:
+    """The module's relative precision: in float32 products may be taken in TF32 or bfloat16."""
+    reduced = torch.get_float32_matmul_precision() != "highest" or device.type != "cpu"
+    if dtype == torch.float32 and reduced:
+        return torch.finfo(torch.bfloat16).eps
+    return torch.finfo(dtype).eps
+
+
+def _output(module: nn.Module, x: Tensor) -> Tensor:
+    devices = [x.device] if x.is_cuda else []
+    try:
+        # Dropout draws numbers in training mode, if its p is 0 too.
+        with torch.random.fork_rng(devices), torch.autocast(x.device.type, enabled=False):
+            return module(x.clone()).flatten(1).double()
+    except Exception as error:  # whatever the module does
+        reason = str(error).partition("\n")[0]
+        raise LipboundsError(
+            f"the module itself fails on {x.dtype} inputs of shape {tuple(x.shape[1:])} in a batch "
+            f"({type(error).__name__}: {reason}); make module(x) work first"
+        ) from None
+
+
+def _with_slack(
+    network: Network, x: Tensor, eps: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The outputs, and per input 64 times the change that errors of eps in all values make.
+
+    A factor of eps alone would not do: large weights amplify the errors of earlier layers.
+    """
+
+    def shaken(value: Tensor, size: Tensor) -> Tensor:
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        return value + eps * size * noise.to(value.device)
+
+    def largest(value: Tensor) -> Tensor:
+        return value.abs().amax(-1, keepdim=True)
+
+    y = x.flatten(1)
+    near = shaken(y, largest(y))
+    for affine, stage in zip(network.affines, (*network.stages, None), strict=True):
+        y, near = affine.evaluate(y), affine.evaluate(near)
+        size = largest(y)
+        near = shaken(near, size)
+        if stage is not None:
+            y, near = stage.evaluate(y), stage.evaluate(near)
+            near = shaken(near, torch.maximum(size, largest(y)))
+    slack = 64 * ((near - y).abs().amax(1) + eps * largest(y).squeeze(-1))
+    return y, slack + 64 * torch.finfo(torch.float16).tiny * eps
+
+
+def _require_module(module) -> None:
+    if isinstance(module, nn.Module):
+        return
+    remedy = "build the network, a torch.nn.Sequential, and pass it"
+    if isinstance(module, Mapping):
+        remedy = "build the network and give it the state dict with module.load_state_dict(...)"
+    elif isinstance(module, str | PathLike):
+        remedy = "load the file with torch.load(...) and pass the network itself"
+    elif isinstance(module, type):
+        remedy = f"pass a network, not the class {module.__name__}"
+    kind = type(module).__name__
+    raise LipboundsError(f"module must be a torch.nn.Module, not of type {kind}; {remedy}")
+
+
+def _checked_shape(input_shape) -> Shape:
+    try:
+        if any(isinstance(n, bool) for n in input_shape):
+            raise TypeError
+        shape = tuple(index(n) for n in input_shape)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise LipboundsError(
+            f"input_shape {input_shape!r} must be a sequence of positive integers, the shape of "
+            "one input without the batch dimension, for instance (1, 28, 28) or (4,)"
+        )
+    return shape
+
+
+def _layers(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
+    if type(module) is nn.Sequential:
+        _refuse_hooks(module, f"layer {place!r} (Sequential)" if place else "the Sequential itself")
+        # Not named_children(), which leaves out the second use of a shared layer.
+        for name, child in module._modules.items():
+            yield from _layers(child, f"{place}.{name}" if place else name)
+    else:
+        yield place or "0", module
+
+
+def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -> Piece:
+    where = f"layer {place!r} ({type(layer).__name__})"
+    # Before the look-up: a lazy layer is of a class of its own, and holds a hook.
+    if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+        raise UnsupportedError(f"{where} is not initialised; run the module once on an input first")
+    # A parametrised layer is of a generated subclass; its `weight` is a property.
+    convert = CONVERTERS.get(type_before_parametrizations(layer))
+    if convert is None:
+        known = ", ".join(kind.__name__ for kind in CONVERTERS)
+        raise UnsupportedError(f"{where} is not supported; known layers: Sequential, {known}")
+    _refuse_hooks(layer, where)
+    tensors = [*layer.named_parameters(), *layer.named_buffers(), *vars(layer).items()]
+    _check_tensors(tensors, where)
+    if is_parametrized(layer):
+        layer = _evaluable(layer, where)
+        _check_tensors([(name, getattr(layer, name)) for name in layer.parametrizations], where)
+    try:
+        piece = convert(layer, shape, device)
+    except LipboundsError as error:
+        raise type(error)(f"{where} {WITH_SHAPE} {shape}: {error}") from None
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise LipboundsError(
+            f"{where}: its weights and options do not match ({reason}); make the layer anew"
+        ) from error
+    _check_sizes(piece, where, shape)
+    return piece
+
+
+def _check_sizes(piece: Piece, where: str, shape: Shape) -> None:
+    """A weight put in the place of another may be of any shape."""
+    if piece.affine is None:
+        return
+    rows, columns = piece.affine.operator.shape
+    wanted = math.prod(piece.shape), math.prod(shape)
+    if (rows, columns) != wanted or piece.affine.offset.shape != (rows,):
+        raise LipboundsError(
+            f"{where}: its options say that it maps {wanted[1]} inputs to {wanted[0]} outputs; its "
+            f"weight maps {columns} to {rows}, its bias is of {len(piece.affine.offset)} entries; "
+            "make the layer anew"
+        )
+
+
+def _check_tensors(tensors: Sequence[tuple[str, object]], where: str) -> None:
+    for name, value in tensors:
+        if not isinstance(value, Tensor):
+            continue
+        fault = _fault(value, name)
+        if fault is not None:
+            raise UnsupportedError(f"{where}: {name} {fault}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise LipboundsError(f"{where}: {name} has NaN or infinite entries")
+
+
+def _fault(value: Tensor, name: str) -> str | None:
+    """Why these entries cannot be read as real numbers, and the way out."""
+    if is_lazy(value):
+        return "is not initialised; run the module once on an input first"
+    if value.is_meta:
+        return "is on the meta device, without values; call module.to_empty(...) and load them"
+    if value.is_complex():
+        return "is complex; write the layer with real and imaginary parts as channels"
+    if value.is_quantized:
+        return "is quantised; convert the float module, or its copy with dequantize()d weights"
+    if value.layout is not torch.strided:
+        return f"is sparse ({value.layout}); set it to torch.nn.Parameter(layer.{name}.to_dense())"
+    if value.is_floating_point() and value.dtype.itemsize == 1:
+        return f"is of type {value.dtype}; call module.float() first"
+    return None
+
+
+def _evaluable(layer: nn.Module, where: str) -> nn.Module:
+    """A copy of a parametrised layer, whose weight can be read without a trace in the layer.
+
+    Spectral norm in training mode iterates whenever its weight is read; which weight the next
+    call of the module uses is then not settled.
+    """
+    remedy = "call torch.nn.utils.parametrize.remove_parametrizations(layer, name) first"
+    try:
+        copied = copy.deepcopy(layer)
+        with torch.random.fork_rng(devices=[]):
+            for name in copied.parametrizations:
+                getattr(copied, name)
+    except Exception as error:  # a parametrisation is the user's code
+        raise UnsupportedError(f"{where}: its parametrisation fails ({error}); {remedy}") from None
+    after = copied.state_dict()
+    if any(not torch.equal(value, after[name]) for name, value in layer.state_dict().items()):
+        raise UnsupportedError(
+            f"{where}: reading its parametrised weight changes its state, as in training mode; "
+            f"call module.eval() first, or {remedy}"
+        )
+    return copied
+
+
+def _refuse_hooks(layer: nn.Module, where: str) -> None:
+    """A hook or a patch computes what the layer's class and weights do not say."""
+    if "forward" in vars(layer):
+        raise UnsupportedError(f"{where} has its forward replaced; undo it with del layer.forward")
+    for kind, hooks, everywhere in (
+        ("forward hook", layer._forward_hooks, torch_module._global_forward_hooks),
+        ("forward pre-hook", layer._forward_pre_hooks, torch_module._global_forward_pre_hooks),
+    ):
+        for hook in hooks.values():
+            name = getattr(hook, "__name__", type(hook).__name__)
+            raise UnsupportedError(f"{where} has a {kind}, {name}; {_remedy(hook)} first")
+        for hook in everywhere.values():
+            name = getattr(hook, "__name__", type(hook).__name__)
+            raise UnsupportedError(
+                f"{where} is subject to a {kind} of all modules, {name}; remove it with "
+                "remove() of the handle its registration returned first"
+            )
+
+
+def _remedy(hook) -> str:
+    """How to make the hook's effect part of the weights, or take it off."""
+    if isinstance(hook, WeightNorm):
+        return f"call torch.nn.utils.remove_weight_norm(layer, {hook.name!r})"
+    if isinstance(hook, SpectralNorm):
+        return f"call torch.nn.utils.remove_spectral_norm(layer, {hook.name!r})"
+    if isinstance(hook, BasePruningMethod):
+        return f"call torch.nn.utils.prune.remove(layer, {hook._tensor_name!r})"
+    return "call hook.remove() of the handle its registration returned"
+
+
+def _identity(size: int, device: torch.device) -> Affine:
+    return Affine(Identity(size, device), torch.zeros(size, dtype=torch.float64, device=device))
+
+
+def _chained(outer: Affine, inner: Affine) -> Affine:
+    return Affine(compose(outer.operator, inner.operator), outer.evaluate(inner.offset))
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.detach().to(torch.float64).clone()
+
+
+def _linear(layer: nn.Linear, shape: Shape, device) -> Piece:
+    if len(shape) != 1 or shape[0] != layer.in_features:
+        fits = len(shape) > 1 and math.prod(shape) == layer.in_features
+        hint = "; is a Flatten missing?" if fits else f", not {_sized(shape)}"
+        raise LipboundsError(f"takes a vector of {layer.in_features}{hint}")
+    weight = _double(layer.weight)
+    offset = weight.new_zeros(len(weight)) if layer.bias is None else _double(layer.bias)
+    return Piece((layer.out_features,), Affine(Dense(weight), offset))
+
+
+def _sized(shape: Shape) -> str:
+    return f"of {shape[0]}" if len(shape) == 1 else f"an array of {' x '.join(map(str, shape))}"
+
+
+def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape, device) -> Piece:
+    axes = len(layer.kernel_size)
+    if len(shape) != axes + 1 or shape[0] != layer.in_channels:
+        raise LipboundsError(f"takes {layer.in_channels} channels of {axes}-dimensional images")
+    if layer.padding_mode != "zeros":
+        raise UnsupportedError(f"padding_mode {layer.padding_mode!r}; only 'zeros' is supported")
+    kernel = _double(layer.weight)
+    kernel = kernel if axes == 2 else kernel.unsqueeze(2)
+    operator = Convolution(
+        kernel,
+        _image(shape),
+        _pair(layer.stride, 1),
+        _padding(layer),
+        _pair(layer.dilation, 1),
+        layer.groups,
+    )
+    bias = kernel.new_zeros(len(kernel)) if layer.bias is None else _double(layer.bias)
+    offset = bias.repeat_interleave(math.prod(operator.out_shape[1:]))
+    return Piece(_unimage(operator.out_shape, axes), Affine(operator, offset))
+
+
+def _padding(layer: nn.Conv1d | nn.Conv2d) -> tuple[int, int, int, int]:
+    """(left, right, top, bottom), 'same' padding split as PyTorch splits it."""
+    dilation = _pair(layer.dilation, 1)
+    kernel = _pair(layer.kernel_size, 1)
+    if layer.padding == "valid":
+        return (0, 0, 0, 0)
+    if layer.padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        top, left = (t // 2 for t in total)
+        return (left, total[1] - left, top, total[0] - top)
+    top, left = _pair(layer.padding, 0)
+    return (left, left, top, top)
+
+
+def _batch_norm(layer, shape: Shape, device) -> Piece:
+    _require_eval(layer)
+    if layer.running_mean is None:
+        raise UnsupportedError("track_running_stats=False: in eval mode it is not an affine map")
+    if shape[0] != layer.num_features:
+        raise LipboundsError(f"takes {layer.num_features} channels")
+    if (len(shape) == 3) != isinstance(layer, nn.BatchNorm2d):
+        raise LipboundsError("takes images (2d), or vectors and signals (1d)")
+    _require_positive(layer.running_var, layer.eps)
+    # At most 3.5 u on each entry of the scale (the sum's rounding is halved by the root, the root
+    # and its inverse give one each, so does the weight). No bound counts them by themselves:
+    # `rounding.gamma` counts 2 (terms + 4) where the products use `terms`, so 4 and more are left.
+    scale = (_double(layer.running_var) + layer.eps).rsqrt()
+    if layer.weight is not None:
+        scale = scale * _double(layer.weight)
+    offset = -_double(layer.running_mean) * scale
+    if layer.bias is not None:
+        offset = offset + _double(layer.bias)
+    pixels = math.prod(shape[1:])
+    scale, offset = (x.repeat_interleave(pixels) for x in (scale, offset))
+    return Piece(shape, Affine(Diagonal(scale), offset))
+
+
+def _require_positive(variance: Tensor, eps: float) -> None:
+    lowest = float(variance.min())
+    if lowest + eps <= 0:
+        kind = "a negative entry" if lowest < 0 else "the entry"
+        raise LipboundsError(
+            f"running_var has {kind} {lowest:.3g}, and eps is {eps}; a variance plus eps must be "
+            "positive: load the right statistics, or let the layer see data in training mode"
+        )
+
+
+def _max_pool(layer: nn.MaxPool1d | nn.MaxPool2d, shape: Shape, device) -> Piece:
+    if layer.return_indices:
+        raise UnsupportedError("return_indices=True")
+    axes = _axes(layer, shape)
+    windows, _, out = sliding(
+        _image(shape),
+        _pair(layer.kernel_size, 1, axes),
+        _pair(layer.stride, 1, axes),
+        _pair(layer.padding, 0, axes),
+        _pair(layer.dilation, 1, axes),
+        layer.ceil_mode,
+    )
+    stage = PoolStage(windows.to(device), math.prod(shape))
+    return Piece(_unimage(out, axes), stage=stage)
+
+
+def _average_pool(layer: nn.AvgPool1d | nn.AvgPool2d, shape: Shape, device) -> Piece:
+    axes = _axes(layer, shape)
+    image = _image(shape)
+    kernel, stride = _pair(layer.kernel_size, 1, axes), _pair(layer.stride, 1, axes)
+    padding = _pair(layer.padding, 0, axes)
+    windows, inside, out = sliding(image, kernel, stride, padding, (1, 1), layer.ceil_mode)
+    divisor = inside.sum(1)
+    if layer.count_include_pad:
+        divisor = padded_counts(image, kernel, stride, padding, layer.ceil_mode)
+    if getattr(layer, "divisor_override", None):
+        divisor = torch.full_like(divisor, layer.divisor_override)
+    return _averages(windows, inside, divisor, shape, _unimage(out, axes), device)
+
+
+def _adaptive_average_pool(layer: nn.AdaptiveAvgPool2d, shape: Shape, device) -> Piece:
+    windows, inside, out = adaptive(shape, _adaptive_output(layer, shape))
+    return _averages(windows, inside, inside.sum(1), shape, out, device)
+
+
+def _adaptive_max_pool(layer: nn.AdaptiveMaxPool2d, shape: Shape, device) -> Piece:
+    if layer.return_indices:
+        raise UnsupportedError("return_indices=True")
+    windows, _, out = adaptive(shape, _adaptive_output(layer, shape))
+    return Piece(out, stage=PoolStage(windows.to(device), math.prod(shape)))
+
+
+def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
+    if len(shape) != 3:
+        raise LipboundsError("takes an image (channels, height, width)")
+    output = layer.output_size
+    output = (output, output) if isinstance(output, int) else tuple(output)
+    output = tuple(n if m is None else m for m, n in zip(output, shape[1:], strict=True))
+    if min(output) < 1:
+        raise LipboundsError(f"output_size {layer.output_size} must be positive")
+    return output
+
+
+def _averages(windows, inside, divisor, shape: Shape, out: Shape, device) -> Piece:
+    # 1 / divisor is rounded once for each entry; the doubled count of `rounding.gamma` covers it.
+    operator = average_pooling(
+        windows.to(device), inside.to(device), divisor.to(device, torch.float64), math.prod(shape)
+    )
+    offset = torch.zeros(operator.shape[0], dtype=torch.float64, device=device)
+    return Piece(out, Affine(operator, offset))
+
+
+def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:
+    start, end = (d + len(shape) + 1 if d < 0 else d for d in (layer.start_dim, layer.end_dim))
+    if start < 1:
+        raise UnsupportedError("start_dim=0 would flatten the batch")
+    if not start <= end <= len(shape):
+        raise LipboundsError(f"has no dimensions {layer.start_dim} to {layer.end_dim}")
+    merged = math.prod(shape[start - 1 : end])
+    return Piece((*shape[: start - 1], merged, *shape[end:]))
+
+
+def _unflatten(layer: nn.Unflatten, shape: Shape, device) -> Piece:
+    dim = layer.dim + len(shape) + 1 if layer.dim < 0 else layer.dim
+    if not 1 <= dim <= len(shape):
+        raise LipboundsError(f"has no dimension {layer.dim} after the batch")
+    sizes = tuple(layer.unflattened_size)
+    known = math.prod(n for n in sizes if n != -1)
+    sizes = tuple(shape[dim - 1] // known if n == -1 else n for n in sizes)
+    if math.prod(sizes) != shape[dim - 1]:
+        raise LipboundsError(f"cannot unflatten dimension {layer.dim} into {sizes}")
+    return Piece((*shape[: dim - 1], *sizes, *shape[dim:]))
+
+
+def _unchanged(layer: nn.Module, shape: Shape, device) -> Piece:
+    return Piece(shape)
+
+
+def _dropout(layer, shape: Shape, device) -> Piece:
+    if layer.p > 0:
+        _require_eval(layer)
+    return Piece(shape)
+
+
+def _prelu(layer: nn.PReLU, shape: Shape, device) -> Piece:
+    slopes = _double(layer.weight)
+    if len(slopes) not in (1, shape[0]):
+        raise LipboundsError(f"has {len(slopes)} slopes for {shape[0]} channels")
+    slopes = slopes.expand(shape[0]) if len(slopes) == 1 else slopes
+    return _slopes(act.prelu(slopes.repeat_interleave(math.prod(shape[1:]))), shape, device)
+
+
+def _slopes(function: Activation, shape: Shape, device) -> Piece:
+    return Piece(shape, stage=SlopeStage.uniform(function, math.prod(shape), device))
+
+
+def _activation(make: Callable[[nn.Module], Activation]):
+    return lambda layer, shape, device: _slopes(make(layer), shape, device)
+
+
+def _require_eval(layer: nn.Module) -> None:
+    if layer.training:
+        raise LipboundsError("is in training mode; call module.eval() first")
+
+
+def _axes(layer, shape: Shape) -> int:
+    axes = 1 if type(layer).__name__.endswith("1d") else 2
+    if len(shape) != axes + 1:
+        raise LipboundsError(f"takes channels of {axes}-dimensional images")
+    kernel, padding = _pair(layer.kernel_size, 1, axes), _pair(layer.padding, 0, axes)
+    if any(p < 0 or 2 * p > k for k, p in zip(kernel, padding, strict=True)):
+        raise LipboundsError(f"padding {layer.padding} must be at most half the window")
+    return axes
+
+
+def _pair(value, fill: int, axes: int | None = None) -> tuple[int, int]:
+    """(vertical, horizontal); a one-dimensional layer works on images of height 1."""
+    if isinstance(value, int):
+        return (fill, value) if axes == 1 else (value, value)
+    value = tuple(value)
+    return (fill, value[0]) if len(value) == 1 else value
+
+
+def _image(shape: Shape) -> tuple[int, int, int]:
+    return shape if len(shape) == 3 else (shape[0], 1, shape[1])
+
+
+def _unimage(shape: Shape, axes: int) -> Shape:
+    return tuple(shape) if axes == 2 else (shape[0], shape[2])
+
+
+def _gelu(layer: nn.GELU) -> Activation:
+    return act.gelu_tanh() if layer.approximate == "tanh" else act.gelu()
+
+
+CONVERTERS: dict[type[nn.Module], Callable[[nn.Module, Shape, torch.device], Piece]] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.MaxPool1d: _max_pool,
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool1d: _average_pool,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_average_pool,
+    nn.AdaptiveMaxPool2d: _adaptive_max_pool,
+    nn.Flatten: _flatten,
+    nn.Unflatten: _unflatten,
+    nn.Identity: _unchanged,
+    nn.Dropout: _dropout,
+    nn.Dropout1d: _dropout,
+    nn.Dropout2d: _dropout,
+    nn.PReLU: _prelu,
+    nn.ReLU: _activation(lambda _: act.relu()),
+    nn.LeakyReLU: _activation(lambda layer: act.leaky_relu(layer.negative_slope)),
+    nn.Tanh: _activation(lambda _: act.tanh()),
+    nn.Sigmoid: _activation(lambda _: act.sigmoid()),
+    nn.Hardtanh: _activation(lambda layer: act.hardtanh(layer.min_val, layer.max_val)),
+    nn.ReLU6: _activation(lambda _: act.relu6()),
+    nn.Softplus: _activation(lambda layer: act.softplus(layer.beta, layer.threshold)),
+    nn.Softsign: _activation(lambda _: act.softsign()),
+    nn.ELU: _activation(lambda layer: act.elu(layer.alpha)),
+    nn.SELU: _activation(lambda _: act.selu()),
+    nn.CELU: _activation(lambda layer: act.celu(layer.alpha)),
+    nn.SiLU: _activation(lambda _: act.silu()),
+    nn.GELU: _activation(_gelu),
+    nn.Mish: _activation(lambda _: act.mish()),
+    nn.Hardswish: _activation(lambda _: act.hardswish()),
+}

@@ -1,0 +1,1 @@
+"""Linear maps, their rows, and their certified operator norms."""

@@ -1,0 +1,424 @@
+"""Linear maps: apply, adjoint, entrywise absolute value; and what follows from those three.
+
+Every operator acts on the last dimension of a float64 tensor, `(..., n) -> (..., m)`; images are
+flattened in C, H, W order inside, so that flatten and reshape are the identity. All leading
+dimensions are batch dimensions. A `Dense` weight may itself carry leading dimensions `(S, m, n)`:
+then the operator is an ensemble of S maps that share one shape.
+"""
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property, reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..arithmetic.rounding import times_power
+from ..errors import LipboundsError
+
+BLOCK_ENTRIES = 2**23  # 64 MiB of float64: what one block of rows or columns may take
+
+
+class Operator(ABC):
+    """A linear map R^n -> R^m; `shape` is (m, n)."""
+
+    shape: tuple[int, int]
+    batch_shape: tuple[int, ...] = ()
+
+    @abstractmethod
+    def apply(self, x: Tensor) -> Tensor:
+        """W x for x of shape (..., n); returns (..., m)."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """W^T y for y of shape (..., m); returns (..., n)."""
+
+    @abstractmethod
+    def absolute(self) -> "Operator":
+        """The operator of the entrywise absolute values |W|."""
+
+    def majorant(self) -> "Operator":
+        """An operator M >= |W| with |computed W x - W x| <= gamma(terms) M |x|."""
+        return self.absolute()
+
+    @property
+    def entries(self) -> Tensor:
+        """The numbers the operator is made of, of leading dimensions `batch_shape`. Compositions
+        and the identity have none of their own."""
+        raise NotImplementedError(f"a {type(self).__name__} has no entries")
+
+    def scaled(self, exponent: Tensor) -> "Operator":
+        """2^exponent W, exponent of shape `batch_shape`."""
+        raise NotImplementedError(f"a {type(self).__name__} has no entries to scale")
+
+    @property
+    @abstractmethod
+    def terms(self) -> int:
+        """The greatest number of terms summed up for one entry of W x or W^T y."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device: ...
+
+
+class Dense(Operator):
+    """A matrix (..., m, n); leading dimensions make an ensemble."""
+
+    def __init__(self, weight: Tensor):
+        self.weight = weight
+        self.shape = (weight.shape[-2], weight.shape[-1])
+        self.batch_shape = tuple(weight.shape[:-2])
+
+    def apply(self, x):
+        if x.ndim == 1:
+            return (self.weight @ x.unsqueeze(-1)).squeeze(-1)
+        return x @ self.weight.mT
+
+    def adjoint(self, y):
+        if y.ndim == 1:
+            return (self.weight.mT @ y.unsqueeze(-1)).squeeze(-1)
+        return y @ self.weight
+
+    def absolute(self):
+        return Dense(self.weight.abs())
+
+    @property
+    def entries(self):
+        return self.weight
+
+    def scaled(self, exponent):
+        return Dense(times_power(self.weight, exponent[..., None, None]))
+
+    @property
+    def terms(self):
+        return max(self.shape)
+
+    @property
+    def device(self):
+        return self.weight.device
+
+
+class Diagonal(Operator):
+    """diag(d) for d of shape (n,)."""
+
+    def __init__(self, diagonal: Tensor):
+        self.diagonal = diagonal
+        self.shape = (len(diagonal), len(diagonal))
+
+    def apply(self, x):
+        return x * self.diagonal
+
+    adjoint = apply
+
+    def absolute(self):
+        return Diagonal(self.diagonal.abs())
+
+    @property
+    def entries(self):
+        return self.diagonal
+
+    def scaled(self, exponent):
+        return Diagonal(times_power(self.diagonal, exponent))
+
+    terms = 1
+
+    @property
+    def device(self):
+        return self.diagonal.device
+
+
+class Identity(Operator):
+    """The identity of R^n: flatten, reshape, dropout in eval mode."""
+
+    terms = 0
+
+    def __init__(self, size: int, device: torch.device | str = "cpu"):
+        self.shape = (size, size)
+        self._device = torch.device(device)
+
+    def apply(self, x):
+        return x
+
+    adjoint = apply
+
+    def absolute(self):
+        return self
+
+    @property
+    def device(self):
+        return self._device
+
+
+class Sparse(Operator):
+    """A sparse matrix, held in both row orders so that W x and W^T y are equally fast."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]):
+        index = torch.stack([rows, columns])
+        matrix = torch.sparse_coo_tensor(index, values, shape, check_invariants=False).coalesce()
+        # Zeros leave the pattern only now: entries at one place may have cancelled.
+        keep = matrix.values() != 0
+        if not bool(keep.all()):
+            matrix = torch.sparse_coo_tensor(
+                matrix.indices()[:, keep], matrix.values()[keep], shape, check_invariants=False
+            ).coalesce()
+        self.shape = (int(shape[0]), int(shape[1]))
+        self.coo = matrix
+
+    @cached_property
+    def _forward(self) -> Tensor:
+        return _compressed(self.coo)
+
+    @cached_property
+    def _backward(self) -> Tensor:
+        return _compressed(self.coo.t().coalesce())
+
+    def apply(self, x):
+        return _sparse_product(self._forward, x)
+
+    def adjoint(self, y):
+        return _sparse_product(self._backward, y)
+
+    def absolute(self):
+        return self._absolute
+
+    @cached_property
+    def _absolute(self) -> "Sparse":
+        return self._with(self.coo.values().abs())
+
+    @property
+    def entries(self):
+        return self.coo.values()
+
+    def scaled(self, exponent):
+        return self._with(times_power(self.coo.values(), exponent))
+
+    def _with(self, values: Tensor) -> "Sparse":
+        """The same pattern, which needs no sorting again."""
+        other = object.__new__(Sparse)
+        other.shape = self.shape
+        other.coo = torch.sparse_coo_tensor(
+            self.coo.indices(), values, self.shape, check_invariants=False, is_coalesced=True
+        )
+        return other
+
+    @cached_property
+    def terms(self):
+        rows, columns = self.coo.indices()
+        counts = [torch.bincount(index, minlength=1).max() for index in (rows, columns)]
+        return int(max(counts))
+
+    @property
+    def device(self):
+        return self.coo.device
+
+
+def _compressed(matrix: Tensor) -> Tensor:
+    """Row-compressed, without PyTorch's notice that this layout is in beta."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return matrix.to_sparse_csr()
+
+
+def _sparse_product(matrix: Tensor, x: Tensor) -> Tensor:
+    flat = x.reshape(-1, x.shape[-1])
+    return (matrix @ flat.mT.contiguous()).mT.reshape(*x.shape[:-1], matrix.shape[0])
+
+
+class Convolution(Operator):
+    """Cross-correlation of a (C, H, W) image with a kernel (C', C/groups, kh, kw), zero padding.
+
+    `padding` is (left, right, top, bottom), as `torch.nn.functional.pad` takes it.
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        image_shape: tuple[int, int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+    ):
+        self.kernel, self.image_shape, self.groups = kernel, tuple(image_shape), groups
+        self.stride, self.padding, self.dilation = tuple(stride), tuple(padding), tuple(dilation)
+        left, right, top, bottom = padding
+        self.padded = (image_shape[1] + top + bottom, image_shape[2] + left + right)
+        reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[2:], strict=True)]
+        out = [(p - r) // s + 1 for p, r, s in zip(self.padded, reach, stride, strict=True)]
+        if min(out) < 1:
+            raise LipboundsError(
+                f"convolution kernel reaching over {tuple(reach)} pixels does not fit its padded "
+                f"input of {self.padded} pixels"
+            )
+        self.out_shape = (kernel.shape[0], *out)
+        self._uncovered = [
+            p - ((o - 1) * s + r)
+            for p, o, s, r in zip(self.padded, out, stride, reach, strict=True)
+        ]
+        self.shape = (math.prod(self.out_shape), math.prod(self.image_shape))
+
+    def apply(self, x):
+        image = F.pad(x.reshape(-1, *self.image_shape), self.padding)
+        y = F.conv2d(image, self.kernel, None, self.stride, 0, self.dilation, self.groups)
+        return y.reshape(*x.shape[:-1], self.shape[0])
+
+    def adjoint(self, y):
+        image = y.reshape(-1, *self.out_shape)
+        x = F.conv_transpose2d(
+            image, self.kernel, None, self.stride, 0, 0, self.groups, self.dilation
+        )
+        x = F.pad(x, (0, self._uncovered[1], 0, self._uncovered[0]))
+        left, _, top, _ = self.padding
+        x = x[..., top : top + self.image_shape[1], left : left + self.image_shape[2]]
+        return x.reshape(*y.shape[:-1], self.shape[1])
+
+    def absolute(self):
+        return self._with(self.kernel.abs())
+
+    @property
+    def entries(self):
+        return self.kernel
+
+    def scaled(self, exponent):
+        return self._with(times_power(self.kernel, exponent))
+
+    def _with(self, kernel: Tensor) -> "Convolution":
+        return Convolution(
+            kernel, self.image_shape, self.stride, self.padding, self.dilation, self.groups
+        )
+
+    @property
+    def terms(self):
+        outputs, inputs, height, width = self.kernel.shape
+        return max(inputs, outputs // self.groups) * height * width
+
+    @property
+    def device(self):
+        return self.kernel.device
+
+
+class Composition(Operator):
+    """The product of its factors, the last one applied first: Composition([B, A]) x = B A x."""
+
+    def __init__(self, factors: Sequence[Operator]):
+        self.factors = tuple(factors)
+        self.shape = (factors[0].shape[0], factors[-1].shape[1])
+        self.batch_shape = next((f.batch_shape for f in factors if f.batch_shape), ())
+
+    def apply(self, x):
+        if x.ndim == 1 and self.batch_shape:  # between two ensembles, a member's vector is a row
+            return self.apply(x.unsqueeze(0)).squeeze(-2)
+        return reduce(lambda value, factor: factor.apply(value), reversed(self.factors), x)
+
+    def adjoint(self, y):
+        if y.ndim == 1 and self.batch_shape:
+            return self.adjoint(y.unsqueeze(0)).squeeze(-2)
+        return reduce(lambda value, factor: factor.adjoint(value), self.factors, y)
+
+    def absolute(self):
+        """|B A|, which is |B| |A| where at most one of the two mixes entries."""
+        mixing = [f for f in self.factors if not isinstance(f, Diagonal)]
+        return self.majorant() if len(mixing) <= 1 else materialize(self).absolute()
+
+    def majorant(self):
+        return Composition([factor.majorant() for factor in self.factors])
+
+    @property
+    def terms(self):
+        return sum(factor.terms + 1 for factor in self.factors)
+
+    @property
+    def device(self):
+        return self.factors[0].device
+
+
+def compose(outer: Operator, inner: Operator) -> Operator:
+    """outer . inner as one operator, identities dropped and nested products flattened.
+
+    Raises LipboundsError where the sizes do not chain.
+    """
+    if outer.shape[1] != inner.shape[0]:
+        raise LipboundsError(
+            f"cannot compose a map of {outer.shape[1]} inputs with one of {inner.shape[0]} outputs"
+        )
+    factors = [
+        factor
+        for operator in (outer, inner)
+        for factor in (operator.factors if isinstance(operator, Composition) else (operator,))
+        if not isinstance(factor, Identity)
+    ]
+    if not factors:
+        return outer
+    return factors[0] if len(factors) == 1 else Composition(factors)
+
+
+def blocks(size: int, width: int) -> Iterator[slice]:
+    """Slices of range(size) such that a block of `width`-entry rows stays within memory."""
+    step = max(1, BLOCK_ENTRIES // max(1, width))
+    for start in range(0, size, step):
+        yield slice(start, min(start + step, size))
+
+
+def identity_rows(size: int, rows: slice, device: torch.device) -> Tensor:
+    """Rows `rows` of the identity of R^size, (b, size)."""
+    count = rows.stop - rows.start
+    block = torch.zeros(count, size, dtype=torch.float64, device=device)
+    block[torch.arange(count), torch.arange(rows.start, rows.stop)] = 1.0
+    return block
+
+
+def dense(operator: Operator) -> Tensor:
+    """The matrix of the operator, (..., m, n)."""
+    if isinstance(operator, Dense):
+        return operator.weight
+    if isinstance(operator, Sparse):
+        return operator.coo.to_dense()
+    m, n = operator.shape
+    if m < n:
+        return operator.adjoint(identity_rows(m, slice(0, m), operator.device))
+    return operator.apply(identity_rows(n, slice(0, n), operator.device)).mT
+
+
+def materialize(operator: Operator) -> Operator:
+    """The same map as one matrix: `Dense` where a factor is dense, else `Sparse`, by blocks."""
+    factors = operator.factors if isinstance(operator, Composition) else (operator,)
+    if isinstance(operator, Dense | Sparse):
+        return operator
+    if any(isinstance(factor, Dense) for factor in factors):
+        return Dense(dense(operator))
+    if isinstance(operator, Convolution):
+        return _convolution_matrix(operator)
+    m, n = operator.shape
+    entries = []
+    for columns in blocks(n, max(m, n)):
+        block = operator.apply(identity_rows(n, columns, operator.device))
+        column, row = block.nonzero(as_tuple=True)
+        entries.append((row, column + columns.start, block[column, row]))
+    return Sparse(*(torch.cat(part) for part in zip(*entries, strict=True)), operator.shape)
+
+
+def _convolution_matrix(operator: Convolution) -> Sparse:
+    """Its entries by their indices: patch entry e of position l meets input `patches[e, l]`."""
+    outputs, _, *size = operator.kernel.shape
+    groups, (m, n) = operator.groups, operator.shape
+    labels = torch.arange(1, n + 1, dtype=torch.float64, device=operator.device)
+    image = F.pad(labels.reshape(1, *operator.image_shape), operator.padding)
+    patches = F.unfold(image, size, operator.dilation, 0, operator.stride)[0]
+    positions = patches.shape[-1]
+    columns = patches.reshape(groups, 1, -1, positions).long() - 1  # -1 in the padding
+    rows = torch.arange(m, device=operator.device).reshape(groups, -1, 1, positions)
+    values = operator.kernel.reshape(groups, outputs // groups, -1, 1)
+    rows, columns, values = torch.broadcast_tensors(rows, columns, values)
+    inside = columns >= 0
+    return Sparse(rows[inside], columns[inside], values[inside], operator.shape)
+
+
+def average_pooling(windows: Tensor, inside: Tensor, divisor: Tensor, size: int) -> Sparse:
+    """The average over windows: windows (m, w) of flat input indices, `inside` masks padding,
+    `divisor` (m,) what each window's sum is divided by."""
+    rows = torch.arange(len(windows), device=windows.device).unsqueeze(1).expand_as(windows)
+    values = (1.0 / divisor).unsqueeze(1).expand(windows.shape)
+    return Sparse(rows[inside], windows[inside], values[inside], (len(windows), size))

@@ -1,0 +1,133 @@
+"""A block of rows of a segment, dense or sparse, as it is pulled back through a network.
+
+A row of a convolution or a pooling stage touches few inputs, and so does a row pulled back through
+several of them: on the CPU such blocks stay sparse (SciPy), which spares most of the work, until a
+dense layer fills them. Ensembles and GPUs use dense blocks throughout.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from ..arithmetic.rounding import gamma, outward
+from .norms import largest_eigenvalue, matrix_norm, power_of_two
+from .operators import (
+    Composition,
+    Convolution,
+    Dense,
+    Diagonal,
+    Identity,
+    Operator,
+    Sparse,
+    identity_rows,
+    materialize,
+)
+
+SPARSE_COST = 1 / 64  # a dense multiply-add costs about this much of a sparse one
+FILLED = 0.2  # a sparse block with a greater share of nonzeros is faster dense
+
+
+class DenseRows:
+    """Rows (..., b, n) as one tensor."""
+
+    def __init__(self, rows: Tensor):
+        self.rows = rows
+
+    def pull(self, operator: Operator) -> DenseRows | SparseRows:
+        """The rows times W: e^T -> e^T W."""
+        return DenseRows(operator.adjoint(self.rows))
+
+    def sums(self, axis: int) -> Tensor:
+        """Sums of the absolute values over the columns (axis -1) or the rows (axis -2)."""
+        return self.rows.abs().sum(axis)
+
+    def times(self, r: Tensor) -> Tensor:
+        """|X| r for vectors r stored as rows: (..., c, n) -> (..., c, b)."""
+        return r @ self.rows.abs().mT
+
+    def transposed_times(self, s: Tensor) -> Tensor:
+        """|X|^T s for vectors s stored as rows: (..., c, b) -> (..., c, n)."""
+        return s @ self.rows.abs()
+
+    def spectral_norm(self) -> Tensor:
+        """A certified upper bound of ||X||_2, X as computed."""
+        return matrix_norm(self.rows, 2)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return tuple(self.rows.shape[-2:])
+
+
+class SparseRows:
+    """Rows (b, n) as a SciPy CSR array."""
+
+    def __init__(self, rows: sp.csr_array):
+        self.rows = rows
+
+    def pull(self, operator: Operator) -> DenseRows | SparseRows:
+        """See DenseRows.pull."""
+        if isinstance(operator, Identity):
+            return self
+        if isinstance(operator, Composition):
+            block = self
+            for factor in operator.factors:
+                block = block.pull(factor)
+            return block
+        if isinstance(operator, Dense):
+            return DenseRows(torch.from_numpy(self.rows @ operator.weight.numpy()))
+        if isinstance(operator, Diagonal):
+            return SparseRows((self.rows * operator.diagonal.numpy()[None, :]).tocsr())
+        rows = (self.rows @ matrix(operator)).tocsr()
+        if rows.nnz > FILLED * rows.shape[0] * rows.shape[1]:
+            return DenseRows(torch.from_numpy(rows.toarray()))
+        return SparseRows(rows)
+
+    def sums(self, axis: int) -> Tensor:
+        return torch.from_numpy(abs(self.rows).sum(axis=axis))
+
+    def times(self, r: Tensor) -> Tensor:
+        return torch.from_numpy((abs(self.rows) @ r.mT.numpy()).T)
+
+    def transposed_times(self, s: Tensor) -> Tensor:
+        return torch.from_numpy((abs(self.rows).T @ s.mT.numpy()).T)
+
+    def spectral_norm(self) -> Tensor:
+        scale = power_of_two(torch.tensor(abs(self.rows).max() if self.rows.nnz else 0.0))
+        x = self.rows * (1 / float(scale))
+        x = (x if x.shape[0] <= x.shape[1] else x.T).tocsr()
+        products = np.bincount(x.indices, minlength=x.shape[1]).astype(float)
+        if (products**2).sum() > x.shape[0] ** 2 * x.shape[1] * SPARSE_COST:
+            return scale * matrix_norm(torch.from_numpy(x.toarray()), 2)
+        # Rows that share no column: pooling alone. Products that only cancel, or that SciPy drops
+        # as zeros, do not make rows orthogonal.
+        if products.max(initial=0.0) <= 1:
+            largest = x.power(2).sum(axis=1).max(initial=0.0)
+            return scale * outward(torch.tensor(largest).sqrt(), x.shape[1] + 2)
+        gram = torch.from_numpy((x @ x.T).toarray())
+        error = torch.tensor(gamma(x.shape[1]) * (x.data**2).sum())
+        return scale * outward(largest_eigenvalue(gram, error).sqrt(), 2)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return tuple(self.rows.shape)
+
+
+def start(operator: Operator, rows: slice, ahead: Operator, ensemble: bool):
+    """Rows `rows` of `operator`, sparse where that pays for the map `ahead` they go through."""
+    first = ahead.factors[0] if isinstance(ahead, Composition) else ahead
+    if ensemble or operator.device.type != "cpu" or isinstance(first, Dense):
+        return DenseRows(operator.adjoint(identity_rows(operator.shape[0], rows, operator.device)))
+    identity = sp.eye_array(operator.shape[0], format="csr")[rows.start : rows.stop]
+    return SparseRows(identity).pull(operator)
+
+
+def matrix(operator: Sparse | Convolution) -> sp.csr_array:
+    """The operator as a SciPy matrix, made once."""
+    if not hasattr(operator, "_csr"):
+        coo = (operator if isinstance(operator, Sparse) else materialize(operator)).coo
+        index = coo.indices().numpy()
+        operator._csr = sp.csr_array((coo.values().numpy(), (index[0], index[1])), coo.shape)
+    return operator._csr

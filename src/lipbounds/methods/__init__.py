@@ -1,0 +1,1 @@
+"""The upper bounds: a registry, what runs it, and one file per bound."""

@@ -1,0 +1,166 @@
+"""Bounds by their names: one, a table of them, or the sensitivity of each output."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..arguments import (
+    breakdown_reported,
+    check_network,
+    check_options,
+    checked_list,
+    checked_options,
+)
+from ..arithmetic.rounding import finite
+from ..errors import LipboundsError, UnsupportedError
+from ..linear.norms import NORMS, checked_norm
+from ..networks.averaged_map import averaged_map
+from ..networks.network import Network
+from ..networks.rewrite import distinct_treatments, scaled_inputs, treated
+from ..networks.scaling import balanced
+from ..results import Bound
+from .ellipsoidal import ellipsoidal_rows
+from .registry import BOUNDS, PAPER, Method, registered, told
+
+
+def bound(
+    network: Network, name: str, norm: float = 2, treatment: str = "implicit", **options
+) -> Bound:
+    """One bound of the Lipschitz constant of `network` in the l1, l2 or l-infinity norm.
+
+    name: a key of BOUNDS. norm: 1, 2 or math.inf. treatment: of convolutions and max-pooling,
+    "implicit" keeps them whole, "explicit" rewrites them as matrices and between stages.
+    options: the method's own, such as the `budget` of K_2.
+    Raises UnsupportedError for an unknown name, norm or treatment, or a bound not defined in that
+    norm; LipboundsError where the network is too large for it, or its arithmetic breaks down.
+    """
+    check_network(network, "bound")
+    method, norm = _checked(name, norm, options)
+    return _run(method, name, norm, treatment, treated(network, treatment), options)
+
+
+def bounds(
+    network: Network,
+    names: Iterable[str] | None = None,
+    norms: Iterable[float] = NORMS,
+    treatments: Sequence[str] | None = None,
+    options: Mapping[str, Mapping] | None = None,
+    progress: Callable[[Bound], None] | None = None,
+) -> pd.DataFrame:
+    """All requested bounds in one tidy table: treatment, norm, bound, value, lower, seconds.
+
+    Bounds not defined in a norm are left out. By default those of the paper (PAPER); both
+    treatments where the network has convolutions or max-pooling, else they coincide and only
+    "explicit" is listed.
+    `options` holds a method's own options under its name: {"K_2": {"budget": 1e8}}.
+    An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
+    with each result as it comes. Raises as `bound` does, before any work for a bad argument.
+    """
+    check_network(network, "bounds")
+    names = checked_list(PAPER if names is None else names, "names", "bounds")
+    norms = [checked_norm(p) for p in checked_list(norms, "norms", "bounds")]
+    options = checked_options(options, BOUNDS, "bounds")
+    if treatments is None:
+        treatments = distinct_treatments(network)
+    treatments = checked_list(treatments, "treatments", "bounds")
+    for what, given in (("bounds", names), ("norms", norms), ("treatments", treatments)):
+        if not given:
+            raise LipboundsError(f"no {what} requested")
+    pairs = [(name, p) for p in norms for name in names if p in registered(name).norms]
+    for name, p in pairs:
+        _checked(name, p, options.get(name, {}))
+    frames = []
+    for treatment, form in [(one, treated(network, one)) for one in treatments]:
+        for name, p in pairs:
+            own = options.get(name, {})
+            result = _run(registered(name), name, p, treatment, form, own)
+            if progress is not None:
+                progress(result)
+            frames.append(_rows(result, network.batch_shape))
+    if not frames:
+        raise UnsupportedError(f"none of {names} is defined in any of the norms {norms}")
+    return pd.concat(frames, ignore_index=True)
+
+
+def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
+    """Upper bounds of |f_i(x) - f_i(x')| over all |x_j - x'_j| <= eps_j.
+
+    eps: radii >= 0, shape (n_0,) or `input_shape`, in the inputs' units. name: "K_4" for F_4(eps),
+    in milliseconds; "K_5" for the least sqrt(mu nu) of each output (docs/k5.md) that is
+    proven within its options `seconds` (60) and `steps`, never above F_4's, the less of both
+    treatments; progress(elapsed seconds, bounds) is called with better ones.
+    Returns (n_out,), (S, n_out) for an ensemble, in the outputs' units. Raises LipboundsError for
+    radii that do not fit, UnsupportedError for another name or option.
+    """
+    check_network(network, "sensitivity")
+    radii = _radii(network, eps)
+    if name not in ("K_4", "K_5"):
+        raise UnsupportedError(f"sensitivity has no {name!r}; it has K_4, K_5")
+    _checked(name, math.inf, options)
+    with torch.no_grad(), breakdown_reported(f"the sensitivity by {name}"):
+        scale = balanced(scaled_inputs(network, radii))
+        if name == "K_4":
+            ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+            moved = averaged_map(scale.network, ones).squeeze(-2)
+        else:
+            moved = ellipsoidal_rows(scale.network, **told(options, scale.upper_rows))
+    return finite(scale.upper_rows(moved), f"the sensitivity by {name}")
+
+
+def _radii(network: Network, eps) -> Tensor:
+    try:
+        radii = torch.as_tensor(eps, dtype=torch.float64, device=network.device).reshape(-1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LipboundsError(f"sensitivity: radii must be an array of numbers: {error}") from None
+    if len(radii) != network.input_size:
+        raise LipboundsError(f"{len(radii)} radii for {network.input_size} inputs")
+    if not bool((torch.isfinite(radii) & (radii >= 0)).all()):
+        raise LipboundsError("radii must be finite and not negative")
+    return radii
+
+
+def _checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
+    method, norm = registered(name), checked_norm(norm)
+    if norm not in method.norms:
+        defined = ", ".join(f"{p:g}" for p in method.norms)
+        raise UnsupportedError(f"{name} is not defined for norm {norm:g}; only for {defined}")
+    check_options(name, method.options, options)
+    return method, norm
+
+
+def _run(
+    method: Method, name: str, norm: float, treatment: str, treated: Network, options: Mapping
+) -> Bound:
+    start = time.perf_counter()
+    with torch.no_grad():
+        result = method.run(treated, norm, **options)
+    seconds = time.perf_counter() - start
+    value = _plain(finite(result.value, f"{name} in norm {norm:g}"))
+    lower = None if result.lower is None else _plain(result.lower)
+    return Bound(name, norm, treatment, value, lower, seconds, result.winner)
+
+
+def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
+    count = int(np.prod(batch_shape))
+    lower = np.nan if result.lower is None else result.lower
+    frame = pd.DataFrame(
+        {
+            "sample": np.arange(count),
+            "treatment": result.treatment,
+            "norm": result.norm,
+            "bound": result.name,
+            "value": np.broadcast_to(result.value, batch_shape).reshape(-1),
+            "lower": np.broadcast_to(lower, batch_shape).reshape(-1),
+            "seconds": result.seconds / count,
+        }
+    )
+    return frame if batch_shape else frame.drop(columns="sample")
+
+
+def _plain(value: Tensor) -> float | np.ndarray:
+    return value.cpu().numpy() if value.ndim else float(value)

@@ -1,0 +1,62 @@
+"""F_4, the map of K_4: absolute values segment by segment (Pintore & Després 2024, as reconstructed
+in docs/theory.md), and its transpose.
+
+F_4(v): r_0 = v, r_k = sum_{j<k} |A_{k<-j}| r_j, F_4(v) = r_{L+1}. For ReLU it is 2^-L times the sum
+over the subsets of cuts of |segment| ... |segment| v. At an implicit pool r = maxpool of the bound
+on the pool's input. F_4(v) >= |J| v for every linearisation J of the network.
+"""
+
+from torch import Tensor
+
+from ..arithmetic.rounding import gamma, outward
+from .network import Network
+from .segments import pulled_back, radius, row_blocks, zeros
+
+
+def averaged_map(network: Network, v: Tensor) -> Tensor:
+    """F_4(v) for v >= 0 of shape (c, n_0), one vector per row; returns (..., c, n_out).
+
+    Rounded outward: the error of a computed segment is at most gamma |R_k| |W_{k-1}| |C_{k-1}| ...
+    |W_j|, and the vectors that gamma multiplies obey a recursion of their own (`carried`).
+    """
+    count, error = v.shape[-2], gamma(network.terms)
+    r = [zeros(network, *v.shape[-2:]) + v]
+    carried = r[0]  # sum_j |W_{k-1}| |C_{k-1}| ... |W_j| r_j, before the next affine map
+    for k in range(1, network.depth + 2):
+        total = zeros(network, count, radius(network, k).shape[0])
+        for rows in row_blocks(network, k):
+            for j, block in pulled_back(network, k, rows):
+                total[..., rows] += block.times(r[j])
+        carried = network.affines[k - 1].operator.majorant().apply(carried)
+        total = outward(total, network.terms)
+        total = total + error * radius(network, k).majorant().apply(carried)
+        if k > network.depth:
+            return total
+        stage = network.stages[k - 1]
+        r.append(stage.spread(total))
+        carried = r[k] if stage.center is None else r[k] + stage.center.majorant().apply(carried)
+    raise AssertionError("unreachable: the loop returns at the output")
+
+
+def averaged_adjoint(network: Network, w: Tensor) -> Tensor:
+    """The transposed map at w >= 0 (c, n_out), for networks without implicit pools.
+
+    s_{L+1} = w, s_j = sum_{k>j} |A_{k<-j}|^T s_k; returns s_0 (..., c, n_0), rounded outward.
+    """
+    count, error = w.shape[-2], gamma(network.terms)
+    last = network.depth + 1
+    s = [zeros(network, count, a.operator.shape[1]) for a in network.affines]
+    s.append(zeros(network, count, network.output_size) + w)
+    carried = zeros(network, count, network.output_size)
+    for k in range(last, 0, -1):
+        if k < last:
+            # All contributions to s_k are in: add the error of the segments that start there.
+            s[k] = outward(s[k], network.terms) + error * carried
+            stage = network.stages[k - 1]
+            carried = stage.center.majorant().adjoint(carried)
+        for rows in row_blocks(network, k):
+            for j, block in pulled_back(network, k, rows):
+                s[j] += block.transposed_times(s[k][..., rows])
+        carried = carried + radius(network, k).majorant().adjoint(s[k])
+        carried = network.affines[k - 1].operator.majorant().adjoint(carried)
+    return outward(s[0], network.terms) + error * carried

@@ -1,0 +1,136 @@
+"""Networks scaled by powers of two, so that no bound is wrong where double precision ends.
+
+Bounds know of a network its maps W_k and the slopes of its stages alone, and are homogeneous in
+each W_k. Scaling a map by a power of two is exact. `balanced` scales each factor of each map so
+that its norms in l1 and l-infinity, times those of the stage before it, are at most 1; so are then
+all norms of segments. Whatever underflows on the way to a bound, 2^-1074 at a time, is never made
+larger, and is counted by SLACK: the root of more than 2^100 such errors, as bounds in l2 take roots
+of sums of squares. Beside a bound that is not itself so small, SLACK is lost in rounding.
+"""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ..arithmetic.rounding import times_power
+from ..linear.operators import Composition, Identity, Operator
+from .network import Affine, Network
+
+SLACK = 2.0**-480
+LEAST_NORMAL = 2.0**-1022
+Scaled = tuple[Operator | None, Tensor | int]  # the operator, None for itself; its exponent
+_KNOWN: WeakKeyDictionary[Operator, dict[int, Scaled]] = WeakKeyDictionary()  # operators are
+# immutable, and several bounds ask for the norms of the same scaled ones
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """`network` has the linearisations of the one it stands for, times 2^-exponent, exponent being
+    of shape `batch_shape`; its offsets mean nothing. slack (n_out,): of what may underflow; 0 for
+    outputs to which no path leads from an input."""
+
+    network: Network
+    exponent: Tensor
+    slack: Tensor
+
+    def upper(self, value: Tensor) -> Tensor:
+        """A bound of `network`, of shape `batch_shape`, as one of the original; inf where that
+        overflows."""
+        return self._outward(value + self.slack.max())
+
+    def upper_rows(self, value: Tensor) -> Tensor:
+        """The same for bounds of each output, (*batch_shape, n_out)."""
+        return self._outward(value + self.slack)
+
+    def lower(self, value: Tensor) -> Tensor:
+        """The same for a lower end, of shape `batch_shape`."""
+        scaled = times_power((value - self.slack.max()).clamp(min=0.0), self.exponent)
+        down = torch.nextafter(scaled, torch.zeros_like(scaled))
+        return torch.where(scaled < 2 * LEAST_NORMAL, down, scaled)
+
+    def _outward(self, value: Tensor) -> Tensor:
+        rows = value.ndim > self.exponent.ndim
+        scaled = times_power(value, self.exponent.unsqueeze(-1) if rows else self.exponent)
+        up = torch.nextafter(scaled, scaled.new_tensor(torch.inf))
+        return torch.where((scaled < 2 * LEAST_NORMAL) & (value > 0), up, scaled)
+
+
+def balanced(network: Network) -> Balanced:
+    """The network with its maps scaled: exactly, but for entries that vanish beside the greatest of
+    their map, which SLACK counts as well."""
+    affines, exponent, waiting = [], 0, 0
+    for k, affine in enumerate(network.affines):
+        if k:
+            waiting += _excess(network.stages[k - 1])
+        operator, own = _scaled(affine.operator, waiting)
+        if any(not isinstance(factor, Identity) for factor in _factors(operator)):
+            waiting = 0
+        exponent = exponent + own
+        affines.append(Affine(operator, affine.offset))
+    exponent = torch.as_tensor(exponent, dtype=torch.int32, device=network.device)
+    # What the last stages may enlarge, no map being left to take it.
+    slack = times_power(exponent.new_tensor(SLACK, dtype=torch.float64), exponent * 0 + waiting)
+    slack = torch.where(_connected(network), slack.max(), 0.0)
+    scaled = Network(tuple(affines), network.stages, network.input_shape)
+    return Balanced(scaled, exponent.expand(network.batch_shape), slack)
+
+
+def _factors(operator: Operator) -> tuple[Operator, ...]:
+    return operator.factors if isinstance(operator, Composition) else (operator,)
+
+
+def _excess(stage) -> int:
+    """The exponent by which a stage may enlarge a vector in l1 or l-infinity."""
+    size = torch.tensor(max(stage.norm(1.0), stage.norm(torch.inf)), dtype=torch.float64)
+    return int(torch.frexp(size).exponent) if size > 1 else 0
+
+
+def _scaled(operator: Operator, waiting: int) -> tuple[Operator, Tensor | int]:
+    """The operator, less by the power of two whose exponent comes with it, of which `waiting` is
+    owed to stages; the identity cannot be scaled."""
+    known = _KNOWN.setdefault(operator, {})
+    if waiting not in known:
+        known[waiting] = _computed(operator, waiting)
+    scaled, exponent = known[waiting]
+    return operator if scaled is None else scaled, exponent
+
+
+def _computed(operator: Operator, waiting: int) -> Scaled:
+    if isinstance(operator, Identity):
+        return None, 0
+    if isinstance(operator, Composition):
+        parts, total = [], 0
+        for factor in operator.factors:
+            part, exponent = _scaled(factor, waiting if not parts else 0)
+            parts, total = [*parts, part], total + exponent
+        same = all(a is b for a, b in zip(parts, operator.factors, strict=True))
+        return None if same else Composition(parts), total
+    exponent = _size(operator) + waiting
+    return operator.scaled(-exponent) if bool(exponent.any()) else None, exponent
+
+
+def _size(operator: Operator) -> Tensor:
+    """The least exponent, of shape `batch_shape`, whose power of two exceeds |W| in l1 and
+    l-infinity, or one more; found on entries of at most 1, so that nothing overflows."""
+    entries, (m, n) = operator.entries.abs(), operator.shape
+    dims = tuple(range(len(operator.batch_shape), entries.ndim))
+    greatest = torch.frexp(entries.amax(dims) if entries.numel() else entries.sum()).exponent
+    unit = operator.scaled(-greatest).absolute()
+    ones = torch.ones(max(m, n), dtype=torch.float64, device=operator.device)
+    norm = torch.maximum(unit.apply(ones[:n]).amax(-1), unit.adjoint(ones[:m]).amax(-1))
+    return greatest + torch.frexp(norm).exponent
+
+
+def _connected(network: Network) -> Tensor:
+    """The outputs (n_out,) to which a path of weights and slopes that are not 0 leads from some
+    input, in some network of an ensemble."""
+    alive = torch.ones(network.input_size, dtype=torch.float64, device=network.device)
+    for k, affine in enumerate(network.affines):
+        if k:
+            alive = (network.stages[k - 1].majorant(alive) > 0).to(alive)
+        for factor in reversed(_factors(affine.operator)):
+            reached = (factor.absolute().apply(alive) > 0).to(alive)
+            alive = reached.reshape(-1, reached.shape[-1]).amax(0)
+    return alive > 0

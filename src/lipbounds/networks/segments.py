@@ -1,0 +1,54 @@
+"""Segments A_{k<-j} = R_k W_{k-1} C_{k-1} ... C_{j+1} W_j, 0 <= j < k <= L + 1, R_{L+1} = I.
+
+All bounds that see cancellation across layers are built from them. They are never held whole:
+rows of A_{k<-j} are pulled back through the network, one block at a time, which gives the rows of
+A_{k<-k-1}, A_{k<-k-2}, ..., A_{k<-0} in turn at the price of one pass.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..linear.operators import Identity, Operator, blocks
+from ..linear.rows import DenseRows, SparseRows, start
+from .network import Network
+
+
+def radius(network: Network, k: int) -> Operator:
+    """R_k, and R_{L+1} = I at the output."""
+    if k <= network.depth:
+        return network.stages[k - 1].radius
+    return Identity(network.output_size, network.device)
+
+
+def widest(network: Network) -> int:
+    """The most entries that one pulled-back row takes in any layer, over the whole ensemble."""
+    size = max(max(affine.operator.shape) for affine in network.affines)
+    return size * math.prod(network.batch_shape)
+
+
+def row_blocks(network: Network, k: int) -> Iterator[slice]:
+    """Blocks of the rows of R_k, small enough for memory."""
+    return blocks(radius(network, k).shape[0], widest(network))
+
+
+def pulled_back(
+    network: Network, k: int, rows: slice
+) -> Iterator[tuple[int, DenseRows | SparseRows]]:
+    """(j, A_{k<-j}[rows, :]) for j = k - 1, ..., 0, down to where a stage cuts (C = 0)."""
+    block = start(
+        radius(network, k), rows, network.affines[k - 1].operator, bool(network.batch_shape)
+    )
+    for j in range(k - 1, -1, -1):
+        block = block.pull(network.affines[j].operator)
+        yield j, block
+        if j == 0 or network.stages[j - 1].center is None:
+            return
+        block = block.pull(network.stages[j - 1].center)
+
+
+def zeros(network: Network, *shape: int) -> Tensor:
+    """A float64 tensor (*batch_shape, *shape) of zeros on the network's device."""
+    return torch.zeros((*network.batch_shape, *shape), dtype=torch.float64, device=network.device)

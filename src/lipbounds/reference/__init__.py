@@ -1,1 +1,0 @@
-"""What the bounds are held against: exact enumeration and sampling."""

@@ -1,0 +1,1 @@
+"""What belongs to the experiments alone: networks, data, tables and figures."""

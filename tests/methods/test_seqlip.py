@@ -1,0 +1,209 @@
+"""K_2 and its branch and bound against brute force over all vertices."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lipbounds as lb
+from lipbounds.linear.operators import dense
+from lipbounds.methods.maximum import vertex_maximum
+from lipbounds.networks.activations import leaky_relu
+from lipbounds.networks.stages import PoolStage
+
+
+def all_signs(n):
+    return np.array(list(itertools.product([-1.0, 1.0], repeat=n)))
+
+
+def brute_maximum(x, a, y):
+    return max(np.linalg.norm(x + (a * t) @ y, 2) for t in all_signs(a.shape[1]))
+
+
+def halves(w):
+    """U Sigma^{1/2} and Sigma^{1/2} V^T, by NumPy's SVD."""
+    u, s, vt = np.linalg.svd(w, full_matrices=False)
+    return u * np.sqrt(s), np.sqrt(s)[:, None] * vt
+
+
+def brute_k2(network):
+    """The product over stages of the maximum over vertices; a pool splits it into chains."""
+    weights = [dense(affine.operator).numpy() for affine in network.affines]
+    pool = [isinstance(stage, PoolStage) for stage in network.stages]
+    value = 1.0
+    for k, stage in enumerate(network.stages, start=1):
+        if pool[k - 1]:
+            value *= stage.norm(2)
+            continue
+        starts, ends = k == 1 or pool[k - 2], k == network.depth or pool[k]
+        b = weights[k - 1] if starts else halves(weights[k - 1])[0]
+        a = weights[k] if ends else halves(weights[k])[1]
+        c, r = dense(stage.center).numpy(), dense(stage.radius).numpy()
+        value *= brute_maximum(a @ c @ b, a, r @ b)
+    for i, w in enumerate(weights):
+        if (i == 0 or pool[i - 1]) and (i == network.depth or pool[i]):
+            value *= np.linalg.norm(w, 2)
+    return value
+
+
+@pytest.mark.parametrize("p, n, q", [(1, 1, 1), (3, 6, 2), (2, 8, 5), (7, 7, 7)])
+@pytest.mark.parametrize("budget", [0, 2e4, 1e9])
+def test_maximum_is_bracketed(p, n, q, budget):
+    generator = torch.Generator().manual_seed(p * n)
+    x, a, y = (
+        torch.randn(5, *shape, generator=generator, dtype=torch.float64)
+        for shape in ((p, q), (p, n), (n, q))
+    )
+    bracket = vertex_maximum(x, a, y, torch.full((5,), math.inf).double(), budget)
+    for i in range(5):
+        exact = brute_maximum(x[i].numpy(), a[i].numpy(), y[i].numpy())
+        assert bracket.lower[i] <= exact * (1 + 1e-12)
+        assert bracket.upper[i] >= exact
+        assert bracket.upper[i] <= 3 * exact
+        if budget == 1e9:
+            assert bracket.upper[i] <= exact * (1 + 1e-9)
+            assert bracket.lower[i] >= exact * (1 - 1e-9)
+
+
+def exact_square(weights, slopes):
+    """(max over T of || W_1 T W_0 ||)^2 of a network with one output, in rational arithmetic."""
+    w0, (w1,) = ([[Fraction(x) for x in row] for row in w.tolist()] for w in weights)
+    return max(
+        sum(
+            sum(a * t * b for a, t, b in zip(w1, ts, column, strict=True)) ** 2
+            for column in zip(*w0, strict=True)
+        )
+        for ts in itertools.product(map(Fraction, slopes), repeat=len(w1))
+    )
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_weights_that_cancel_do_not_lose_the_bound(seed):
+    """W_1 all but orthogonal to the columns of W_0, slopes equal or nearly so."""
+    rng = np.random.default_rng(seed)
+    n, q = rng.integers(2, 5), rng.integers(1, 7)
+    rank = min(n - 1, q)
+    w0, w1 = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, q)), rng.normal(size=(1, n))
+    basis = np.linalg.qr(w0)[0][:, :rank]
+    weights = [w0, w1 - (w1 @ basis) @ basis.T]
+    for slope in (1.0, 1 - 10.0 ** -rng.integers(4, 16)):
+        network = lb.from_weights(weights, activation=leaky_relu(slope))
+        result, square = lb.bound(network, "K_2", 2), exact_square(weights, (slope, 1.0))
+        assert Fraction(float(result.lower)) ** 2 <= square <= Fraction(float(result.value)) ** 2
+        size = np.linalg.norm(weights[0]) * np.linalg.norm(weights[1])
+        assert result.value - result.lower <= 1e-10 * result.value + 1e-12 * size
+
+
+def test_rounding_of_the_center_is_counted():
+    weights = [
+        np.array([[0.410741663681376], [-0.9880071189627424]]),
+        np.array([[-0.5820415066520821, -0.24197062165389727]]),
+    ]
+    value = lb.bound(lb.from_weights(weights, activation="identity"), "K_2", 2).value
+    assert Fraction(float(value)) ** 2 >= exact_square(weights, (1.0, 1.0))
+    assert value <= 1e-14
+
+
+def test_greedy_search_would_fall_short():
+    """The example of docs/theory.md: a vertex no single flip improves has value 1, the maximum is
+    sqrt(2)."""
+    network = lb.from_weights([[[0.0, 1.0], [1.0, 1.0]], [[1.0, -1.0]]])
+    exact = brute_k2(network)
+    result = lb.bound(network, "K_2", 2)
+    assert exact == pytest.approx(math.sqrt(2), rel=1e-12)
+    assert exact <= result.value <= exact * (1 + 1e-9)
+    assert result.lower == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "activation", ["relu", "abs", "leaky_relu", "silu", ["tanh", "hardswish", "relu"]]
+)
+def test_fully_connected_against_brute_force(activation):
+    rng = np.random.default_rng(3)
+    weights = [rng.normal(size=s) for s in ((5, 3), (6, 5), (4, 6), (2, 4))]
+    network = lb.from_weights(weights, activation=activation)
+    exact, result = brute_k2(network), lb.bound(network, "K_2", 2)
+    assert exact <= result.value <= exact * (1 + 1e-8)
+    assert exact * (1 - 1e-8) <= result.lower <= exact * (1 + 1e-12)
+    assert result.value <= lb.bound(network, "K_star", 2).value * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("treatment", lb.bounds(lb.from_weights([[[1.0]]])).treatment.unique())
+def test_affine_network(treatment):
+    network = lb.from_weights([[[3.0, 4.0]]])
+    assert lb.bound(network, "K_2", 2, treatment).value == pytest.approx(5, rel=1e-9)
+
+
+@pytest.mark.parametrize("treatment", ["explicit", "implicit"])
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_pools_against_brute_force(treatment, overlap):
+    torch.manual_seed(overlap)
+    module = nn.Sequential(
+        nn.Conv2d(1, 1, 2), nn.MaxPool2d(2, 2 - overlap), nn.Conv2d(1, 2, 1), nn.ReLU(),
+        nn.Flatten(), nn.LazyLinear(3),
+    )  # fmt: skip
+    side = 4 if overlap else 5
+    module(torch.zeros(1, 1, side, side))
+    network = lb.from_torch(module.eval(), (1, side, side))
+    treated = lb.explicit(network) if treatment == "explicit" else network
+    if sum(s.shape[0] for s in treated.stages) > 40:
+        pytest.skip("too many vertices")
+    result = lb.bound(network, "K_2", 2, treatment)
+    worst = lb.bound(network, "K_star", 2, treatment).value
+    assert result.lower <= result.value <= worst * (1 + 1e-9)
+    assert result.value >= brute_k2(treated) * (1 - 1e-9)
+
+
+def test_rank_deficient_and_zero_layers():
+    w = np.outer([1.0, 2.0, 3.0], [1.0, -1.0])
+    network = lb.from_weights([w, np.ones((3, 3)), w.T])
+    exact, result = brute_k2(network), lb.bound(network, "K_2", 2)
+    assert exact <= result.value * (1 + 1e-12) and result.value <= exact * (1 + 1e-6)
+    zero = lb.from_weights([w, np.zeros((3, 3)), w.T])
+    assert lb.bound(zero, "K_2", 2).value == pytest.approx(0, abs=1e-12)
+
+
+def test_ensemble_equals_its_members():
+    rng = np.random.default_rng(5)
+    weights = [rng.normal(size=(4, *s)) for s in ((6, 3), (5, 6), (2, 5))]
+    together = lb.bound(lb.from_weights(weights), "K_2", 2)
+    for i in range(4):
+        alone = lb.bound(lb.from_weights([w[i] for w in weights]), "K_2", 2)
+        assert together.value[i] == pytest.approx(alone.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("budget", [0.0, 1e4])
+def test_out_of_budget_ends_are_valid(budget):
+    rng = np.random.default_rng(8)
+    weights = [rng.normal(size=s) for s in ((9, 5), (8, 9), (4, 8))]
+    network = lb.from_weights(weights)
+    exact, result = brute_k2(network), lb.bound(network, "K_2", 2, budget=budget)
+    assert result.lower <= exact <= result.value <= lb.bound(network, "K_star", 2).value
+    assert result.value > exact * (1 + 1e-6)  # it really ran out
+
+
+def test_no_linearisation_exceeds_it():
+    generator = torch.Generator().manual_seed(11)
+    weights = [
+        torch.randn(300, *s, generator=generator, dtype=torch.float64)
+        for s in ((7, 4), (7, 7), (3, 7))
+    ]
+    values = torch.from_numpy(lb.bound(lb.from_weights(weights), "K_2", 2, budget=1e5).value)
+    for _ in range(50):
+        j = weights[0]
+        for w in weights[1:]:
+            on = torch.randint(0, 2, (300, 7, 1), generator=generator).double()
+            j = w @ (on * j)
+        assert (torch.linalg.matrix_norm(j, 2) <= values * (1 + 1e-12)).all()
+
+
+def test_options_and_norms_are_checked():
+    network = lb.from_weights([[[1.0]], [[1.0]]])
+    with pytest.raises(lb.UnsupportedError, match="K_2 is not defined for norm 1"):
+        lb.bound(network, "K_2", 1)
+    with pytest.raises(lb.UnsupportedError, match="K_4 has no option 'budget'"):
+        lb.bound(network, "K_4", 2, budget=3)
