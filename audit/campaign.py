@@ -188,9 +188,9 @@ def compared(call, got, truth):
         return
     lowers = truth.of(call.method, call.norm)
     if call.method == "lower_bound":
-        yield from compared_witness(call, got.value, got.witness)
+        yield from compared_witness(call, got.lower, got.witness)
         return
-    for value, lower in zip(np.reshape(got.value, -1), lowers, strict=True):
+    for value, lower in zip(np.reshape(got.upper, -1), lowers, strict=True):
         yield "too small", over(value, lower, call.norm)
     if call.method == "exact":
         yield from compared_witness(call, got.lower, got.witness)

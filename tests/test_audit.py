@@ -1,6 +1,7 @@
 """The short form of `make audit`, its oracles against others, and that it can fail."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import mpmath
@@ -33,7 +34,7 @@ def test_a_method_slightly_too_small_is_found(norm, share, wrong):
 
     def false(network, method, norm, treatment, radii):
         value = float(truth.of(method, norm)[0]) ** (0.5 if norm == 2 else 1)
-        return campaign.lb.Bound(method, norm, treatment, share * value, None, 0.0)
+        return campaign.lb.Bound(share * value)
 
     call = campaign.Call("K_4", norm, "implicit", 0, 0, 10, case)
     campaign.one(call, case.build(), truth, result, false)
@@ -47,7 +48,7 @@ def test_a_method_slightly_too_small_is_found(norm, share, wrong):
 )
 def test_infinite_values_and_foreign_errors_are_found(value, word):
     def false(network, method, norm, treatment, radii):
-        return campaign.lb.Bound(method, norm, treatment, value + 0.0, None, 0.0)
+        return campaign.lb.Bound(value + 0.0)
 
     result = campaign.audit(0, 0, methods=["K_1"], run=false)
     assert len(result.violations) == 3 and all(word in line for line in result.violations)
@@ -56,7 +57,7 @@ def test_infinite_values_and_foreign_errors_are_found(value, word):
 def test_a_lower_end_above_its_witness_is_found():
     def false(network, method, norm, treatment, radii):
         got = campaign.values(network, method, norm, treatment, radii)
-        return campaign.lb.LowerBound(method, norm, 1.001 * got.value, got.witness, 0.0)
+        return replace(got, lower=1.001 * got.lower)
 
     result = campaign.audit(0, 0, methods=["lower_bound"], run=false)
     assert any("above its witness" in line for line in result.violations)

@@ -8,7 +8,7 @@ from .methods.run import bound, bounds, sensitivity
 from .networks.activations import ACTIVATIONS, Activation
 from .networks.network import Network
 from .networks.rewrite import explicit
-from .results import Bound, LowerBound
+from .results import Bound, Status
 from .truth.run import exact, lower_bound, relaxation_optimum
 
 from_weights = Network.from_weights
@@ -19,8 +19,8 @@ __all__ = [
     "Activation",
     "Bound",
     "LipboundsError",
-    "LowerBound",
     "Network",
+    "Status",
     "UnsupportedError",
     "bound",
     "bounds",

@@ -56,7 +56,7 @@ def processor_time() -> Iterator[None]:
 def check(what: str) -> None:
     """Raises OutOfTime, naming the work `what`, once the limit is over."""
     if left() <= 0:
-        raise OutOfTime(f"{what} is not done within its limit of seconds; give it more")
+        raise OutOfTime(f"the limit of seconds is over before {what}")
 
 
 def watched(items: Sequence, what: str) -> Iterator:
@@ -66,7 +66,7 @@ def watched(items: Sequence, what: str) -> Iterator:
         if done and left() <= 0:
             spent = now() - begin
             raise OutOfTime(
-                f"{what} is not done within its limit of seconds: {done} of {total} blocks took "
-                f"{spent:.3g} s, so that all need about {spent * total / done:.2g} s"
+                f"the limit of seconds is over before {what}: {done} of {total} blocks took "
+                f"{spent:.3g} s, all would take about {spent * total / done:.2g} s"
             )
         yield item

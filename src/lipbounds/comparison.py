@@ -17,10 +17,8 @@ from .methods.registry import BOUNDS, Method, registered
 from .methods.run import bound
 from .networks.network import Network
 from .networks.rewrite import distinct_treatments
-from .results import Bound, stopped
-from .truth.run import exact, lower_bound, relaxation_optimum
-
-CLOSED = 1 + 1e-5  # upper end over lower end, up to which a bracket counts as one number
+from .results import Bound
+from .truth.run import CLOSED, exact, lower_bound, relaxation_optimum
 
 
 def compare(
@@ -36,11 +34,11 @@ def compare(
 
     names: keys of BOUNDS, by default all but "best"; the relaxation optimum ("D_star") and, in l1
     and l-infinity, the exact constant ("exact") join them, both upper bounds by their upper ends.
-    seconds: limit of each method that has one, for each norm. points, seed: of `lower_bound`.
+    seconds: limit of each method, for each norm. points, seed: of `lower_bound`.
     progress: called with each row.
 
     Columns: treatment, norm, bound, value, lower (the method's own lower end), seconds (of CPU
-    time), reason (why there is no value, or that the limit stopped the method; else empty), and,
+    time), reason (why there is no value, or the limit that stopped the method; else empty), and,
     the same in all rows of a norm, lipschitz_lower, exact and relaxation_optimum (NaN where their
     ends do not meet).
     Raises LipboundsError for an ensemble, UnsupportedError for an unknown name or norm.
@@ -56,7 +54,7 @@ def compare(
         raise LipboundsError("no norms requested")
     frames = []
     for norm in norms:
-        lower = lower_bound(network, norm, seed, points, seconds=seconds).value
+        lower = lower_bound(network, norm, seed, points, seconds=seconds).lower
         optimum = _row(_optimum(network, norm, seconds), norm, progress)
         jobs = _jobs(network, methods, norm, seconds, optimum["value"])
         rows = [optimum, *(_row(job, norm, progress) for job in jobs)]
@@ -66,17 +64,16 @@ def compare(
 
 @dataclass(frozen=True)
 class _Job:
-    """One bound to be computed; limit: the seconds it stops after, inf if it has no such limit."""
+    """One bound to be computed."""
 
     name: str
     treatment: str
-    limit: float
     run: Callable[[], Bound]
 
 
 def _optimum(network: Network, norm: float, seconds: float) -> _Job:
     run = partial(relaxation_optimum, network, norm, seconds)
-    return _Job("D_star", "explicit", seconds, run)
+    return _Job("D_star", "explicit", run)
 
 
 def _jobs(
@@ -86,13 +83,11 @@ def _jobs(
     if norm != 2:
         cap = math.inf if math.isnan(optimum) else optimum
         run = partial(exact, network, norm, seconds=seconds, cap=cap)
-        yield _Job("exact", "explicit", seconds, run)
+        yield _Job("exact", "explicit", run)
     for treatment, (name, one) in product(distinct_treatments(network), methods.items()):
-        if norm in one.norms:
-            limit = seconds if "seconds" in one.options else math.inf
-            options = {"seconds": seconds} if limit < math.inf else {}
-            run = partial(bound, network, name, norm, treatment, **options)
-            yield _Job(name, treatment, limit, run)
+        if norm in one.norms and treatment in one.worth(network):
+            run = partial(bound, network, name, norm, treatment, seconds=seconds)
+            yield _Job(name, treatment, run)
 
 
 def _row(job: _Job, norm: float, progress: Callable[[dict], None] | None) -> dict:
@@ -103,9 +98,8 @@ def _row(job: _Job, norm: float, progress: Callable[[dict], None] | None) -> dic
     except LipboundsError as error:
         reason = str(error)
     else:
-        value, lower = result.value, math.nan if result.lower is None else result.lower
-        late = stopped(result.seconds, job.limit) and not value <= lower * CLOSED
-        reason = f"stopped after {job.limit:g} s" if late else ""
+        value, lower = result.upper, math.nan if result.lower is None else result.lower
+        reason = result.reason
     row = {
         "treatment": job.treatment,
         "norm": norm,

@@ -1,49 +1,57 @@
-"""What the methods return: one upper bound, or one lower bound with its witness."""
+"""What every method returns: the two ends that it proves, and how it ended."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from torch import Tensor
 
-NEARLY = 0.9
 
+class Status(StrEnum):
+    """How a method ended: with all it can prove, or stopped by one of its limits."""
 
-def stopped(seconds, limit: float):
-    """Whether a method that took so long may have been stopped by its limit: those that go by steps
-    leave off where the next would not end in time."""
-    return seconds >= NEARLY * limit
+    CONVERGED = "converged"
+    TIME = "time"
+    STEPS = "steps"
+    MEMORY = "memory"
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A proven upper bound `value` >= Lip_p(f).
+    """Proven: Lip_p(f) <= `upper`, in the norm p = `norm`.
 
-    `lower` is the method's own lower end, where it has one: of K_2's maximum, of the relaxation
-    optimum D*, or of Lip_p itself for `exact`; only the last is a lower bound of Lip_p. `winner` is
-    the method that `best` owes its value to. `witness`, of `exact`: points (x, y) whose secant
-    attains `lower`. For an ensemble, `value`, `lower` and `winner` are arrays with one entry per
-    network.
+    lower: the method's own lower end, where it has one: of K_2's maximum, of the relaxation optimum
+        D*, or of Lip_p itself for `exact` and `lower_bound` (whose upper end is infinite); only the
+        last two are lower bounds of Lip_p.
+    status, left: how the method ended; where a limit stopped it, what it left undone, in words.
+    winner: the method that `best` owes its value to. witness: two points (x, y) of the input space
+        whose secant || f(x) - f(y) ||_p / || x - y ||_p attains `lower`.
+    name, norm, treatment, seconds: what was asked for, and the time it took.
+    For an ensemble, `upper`, `lower` and `winner` are arrays with one entry per network. A method
+    returns tensors of shape `network.batch_shape`, and leaves the last line to what ran it.
     """
 
-    name: str
-    norm: float
-    treatment: str
-    value: float | np.ndarray
-    lower: float | np.ndarray | None
-    seconds: float
+    upper: float | np.ndarray | Tensor
+    lower: float | np.ndarray | Tensor | None = None
+    status: Status = Status.CONVERGED
+    left: str = ""
     winner: str | np.ndarray | None = None
     witness: tuple[Tensor, Tensor] | None = None
+    name: str = ""
+    norm: float = math.nan
+    treatment: str = "implicit"
+    seconds: float = math.nan
 
+    @property
+    def reason(self) -> str:
+        """Why it may not be the last word: the limit that stopped the method; else empty."""
+        if self.status is Status.CONVERGED:
+            return ""
+        return f"stopped by {self.status}" + (f": {self.left}" if self.left else "")
 
-@dataclass(frozen=True)
-class LowerBound:
-    """A proven lower bound `value` <= || f(x) - f(y) ||_p / || x - y ||_p <= Lip_p(f) with its
-    witness (x, y), two points of the input space as vectors."""
-
-    name: str
-    norm: float
-    value: float
-    witness: tuple[Tensor, Tensor]
-    seconds: float
+    @property
+    def value(self):  # TODO: goes with its last user
+        return self.lower if self.name == "lower_bound" else self.upper

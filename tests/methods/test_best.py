@@ -35,7 +35,7 @@ def test_methods_that_do_not_apply_are_passed_over(monkeypatch):
     def refuses(network, norm):
         raise lb.LipboundsError("too large")
 
-    monkeypatch.setitem(BOUNDS, "refuses", Method(refuses))
+    monkeypatch.setitem(BOUNDS, "refuses", Method("refuses", refuses, ""))
     assert lb.bound(network(), "best", 1, names=["refuses", "K_2", "K_3"]).winner == "K_3"
     with pytest.raises(lb.LipboundsError, match="refuses: too large; K_2 is not defined in norm 1"):
         lb.bound(network(), "best", 1, names=["refuses", "K_2"])

@@ -316,7 +316,7 @@ def test_ensembles_equal_the_loop_over_members(activation):
     network = lb.from_weights(weights, activation=activation)
     table = lb.bounds(network, names=NAMES)
     assert list(table.columns) == [
-        "sample", "treatment", "norm", "bound", "value", "lower", "seconds",
+        "sample", "treatment", "norm", "bound", "value", "lower", "seconds", "reason",
     ]  # fmt: skip
     assert len(table) == 7 * len(NAMES) * 3
     for s in range(7):
@@ -366,8 +366,8 @@ def test_sensitivity_of_ensembles_and_images():
             lb.sensitivity(cnn, eps)
     with pytest.raises(lb.LipboundsError, match="no 'K_1'; it has K_4, K_5"):
         lb.sensitivity(cnn, image, "K_1")
-    with pytest.raises(lb.LipboundsError, match="K_4 has no option 'seconds'; it has none"):
-        lb.sensitivity(cnn, image, seconds=1)
+    with pytest.raises(lb.LipboundsError, match="K_4 has no option 'budget'; it has seconds"):
+        lb.sensitivity(cnn, image, budget=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -384,7 +384,8 @@ def test_bounds_lists_each_pair_once():
     seen = []
     network = lb.from_torch(small_cnns()["plain"], IMAGE)
     table = lb.bounds(network, names=["K_4", "K_1"], norms=[1, math.inf], progress=seen.append)
-    assert list(table.columns) == ["treatment", "norm", "bound", "value", "lower", "seconds"]
+    columns = ["treatment", "norm", "bound", "value", "lower", "seconds", "reason"]
+    assert list(table.columns) == columns
     assert len(table) == len(seen) == 8
     assert set(table.treatment) == {"explicit", "implicit"}
     assert table.lower.isna().all() and (table.seconds >= 0).all()
@@ -505,7 +506,7 @@ def test_options_of_no_bound_raise_before_any_work():
     for options, message in (
         ({"K_9": {}}, "options name the unknown bounds .'K_9'.; known are"),
         ({"budget": 1e8}, "options name the unknown bounds .'budget'."),
-        ({"K_2": {"buget": 1e8}}, "K_2 has no option 'buget'; it has budget"),
+        ({"K_2": {"buget": 1e8}}, "K_2 has no option 'buget'; it has budget, seconds"),
         ({"K_2": 1e8}, "options of K_2 must be a dictionary"),
         ("K_2", "options = 'K_2' must be a dictionary"),
     ):
@@ -524,7 +525,7 @@ def test_arithmetic_that_breaks_down_names_the_method(monkeypatch, error):
         raise error("at 1e308")
 
     network, wanted = lb.from_weights([np.eye(2)]), r"breaks in norm 2 .*\(at 1e308\); rescale"
-    monkeypatch.setitem(lb.BOUNDS, "breaks", Method(breaks))
+    monkeypatch.setitem(lb.BOUNDS, "breaks", Method("breaks", breaks, ""))
     with pytest.raises(lb.LipboundsError, match=wanted):
         lb.bound(network, "breaks", 2)
     with pytest.raises(lb.LipboundsError, match=wanted):

@@ -15,6 +15,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from ..arithmetic.rounding import finite, gamma, outward
+from ..clock import watched
 from ..errors import LipboundsError, UnsupportedError
 from .operators import Diagonal, Identity, Operator, blocks, dense, identity_rows
 
@@ -132,7 +133,7 @@ def gram(operator: Operator, scale: Tensor) -> Tensor:
         side, forth, back = (n, operator.apply, operator.adjoint)
     parts = [
         back(forth(identity_rows(side, rows, operator.device) / scale)) / scale
-        for rows in blocks(side, max(m, n))
+        for rows in watched(list(blocks(side, max(m, n))), "a layer's Gram matrix")
     ]
     product = torch.cat(parts, -2)
     return (product + product.mT) / 2

@@ -63,6 +63,11 @@ class Operator(ABC):
     @abstractmethod
     def device(self) -> torch.device: ...
 
+    @property
+    def cost(self) -> int:
+        """Multiply-adds of one W x, for one member of an ensemble."""
+        return self.entries.numel() // math.prod(self.batch_shape)
+
 
 class Dense(Operator):
     """A matrix (..., m, n); leading dimensions make an ensemble."""
@@ -133,7 +138,7 @@ class Diagonal(Operator):
 class Identity(Operator):
     """The identity of R^n: flatten, reshape, dropout in eval mode."""
 
-    terms = 0
+    terms = cost = 0
 
     def __init__(self, size: int, device: torch.device | str = "cpu"):
         self.shape = (size, size)
@@ -291,6 +296,10 @@ class Convolution(Operator):
         )
 
     @property
+    def cost(self):
+        return self.kernel.numel() * math.prod(self.out_shape[1:])
+
+    @property
     def terms(self):
         outputs, inputs, height, width = self.kernel.shape
         return max(inputs, outputs // self.groups) * height * width
@@ -325,6 +334,10 @@ class Composition(Operator):
 
     def majorant(self):
         return Composition([factor.majorant() for factor in self.factors])
+
+    @property
+    def cost(self):
+        return sum(factor.cost for factor in self.factors)
 
     @property
     def terms(self):

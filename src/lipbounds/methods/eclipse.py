@@ -10,12 +10,12 @@ Sigma_k^-1 is the paper's M_k and lambda = 1 / tau its multipliers, so that the 
 as that of any other multipliers; nothing computed here needs to be exact.
 """
 
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ..clock import check, now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import checked_norm, largest_eigenvalue
 from ..linear.operators import Dense, Operator
@@ -54,13 +54,13 @@ def eclipse(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
     Returns an upper bound of D*_2, a 0-d tensor. Raises as `eclipse_fast`, and LipboundsError
     where cvxpy is missing.
     """
-    form, deadline = _form(network, norm, "eclipse"), time.monotonic() + seconds
+    form, deadline = _form(network, norm, "eclipse"), now() + seconds
     if not form.cheap > 0:
         return form.cheap
     cvxpy()
 
     def ahead(k: int, h: Tensor) -> Tensor:
-        return _looking_ahead(network, k, h, deadline - time.monotonic())
+        return _looking_ahead(network, k, h, deadline - now())
 
     both = _propagated(network, ahead), closed_form(network)
     return torch.minimum(*(certified(form, form.from_network(one)) for one in both))
@@ -83,6 +83,7 @@ def _propagated(network: Network, choose: Callable[[int, Tensor], Tensor]) -> Mu
     sigma = torch.eye(network.input_size, dtype=torch.float64, device=network.device)
     weights = []
     for k, (affine, stage) in enumerate(zip(network.affines, network.stages, strict=False)):
+        check(f"stage {k + 1} of {network.depth}")
         h = _sandwich(affine.operator, sigma)
         tau, sigma = _inside_the_cone(stage, h, choose(k, h))
         weights.append(1.0 / tau)

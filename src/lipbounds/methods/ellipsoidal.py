@@ -123,7 +123,7 @@ def _solved(
         if (cheap and newton) if single else (cheap or not enough):
             found = _descend(plain, norm, pieces, steps, FIRST_TIME if enough else SHARED_TIME)
         elif norm == 2 and not (enough or cheap):
-            pieces.improve_all(seqlip(network, norm)[0].reshape(1))
+            pieces.improve_all(seqlip(network, norm).upper.reshape(1))
         if not newton and norm != 1:
             _descend_each(plain, norm, pieces, steps, found or layered_start(plain))
     if norm == 1 or newton:

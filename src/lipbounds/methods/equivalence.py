@@ -1,40 +1,40 @@
 """Bounds in one norm from bounds in another: cheap, and at times better than any direct one."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import outward
+from ..clock import watched
 from ..errors import UnsupportedError
 from ..networks.network import Network
 from ..networks.rewrite import input_column, output_row
+from .registry import BOUNDS
 
 COLUMNS = 64  # inputs up to which l1 goes column by column
 
 Compute = Callable[[Network, float], Tensor]
 
 
-def norm_equivalence(
-    methods: Mapping, network: Network, norm: float, base: str | None = None
-) -> Tensor:
+def norm_equivalence(network: Network, norm: float, base: str | None = None) -> Tensor:
     """l-infinity and l1 from l2, by rows and by columns; l2 from l1 and l-infinity.
 
-    methods: the registry. base: the method taken in the other norm, by default K_1 in l2 and K_4 in
+    base: the method taken in the other norm, by default K_1 in l2 and K_4 in
     l1 and l-infinity. Returns an upper bound of Lip_p, shape `network.batch_shape`.
     Raises UnsupportedError for an unknown base, or one not defined in the other norm.
     """
     base = base if base is not None else ("K_4" if norm == 2 else "K_1")
     needed = (1.0, math.inf) if norm == 2 else (2.0,)
-    others = {name: one.norms for name, one in methods.items() if name != "norm_equivalence"}
+    others = {name: one.norms for name, one in BOUNDS.items() if name != "norm_equivalence"}
     if not isinstance(base, str) or not set(needed) <= set(others.get(base, ())):
         raise UnsupportedError(
             f"norm_equivalence in norm {norm:g}: base {base!r} must be another bound that is "
             f"defined in norm {' and '.join(f'{p:g}' for p in needed)}"
         )
     convert = {1.0: from_columns, 2.0: from_sums, math.inf: from_rows}[norm]
-    return convert(network, methods[base].upper)
+    return convert(network, BOUNDS[base].upper)
 
 
 def from_rows(network: Network, compute: Compute) -> Tensor:
@@ -42,7 +42,10 @@ def from_rows(network: Network, compute: Compute) -> Tensor:
 
     compute: an l2 bound `(network, 2.0) -> Tensor`. Returns an upper bound of Lip_inf.
     """
-    rows = [compute(output_row(network, i), 2.0) for i in range(network.output_size)]
+    rows = [
+        compute(output_row(network, i), 2.0)
+        for i in watched(range(network.output_size), "all outputs")
+    ]
     return _scaled(network.input_size, torch.stack(rows).amax(0))
 
 
@@ -51,7 +54,10 @@ def from_columns(network: Network, compute: Compute) -> Tensor:
     with more than COLUMNS inputs <= sqrt(m) || J ||_2. Returns an upper bound of Lip_1."""
     if network.input_size > COLUMNS:
         return _scaled(network.output_size, compute(network, 2.0))
-    columns = [compute(input_column(network, k), 2.0) for k in range(network.input_size)]
+    columns = [
+        compute(input_column(network, k), 2.0)
+        for k in watched(range(network.input_size), "all inputs")
+    ]
     return _scaled(network.output_size, torch.stack(columns).amax(0))
 
 

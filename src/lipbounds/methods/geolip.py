@@ -2,11 +2,11 @@
 quantitative geometric approach to neural-network smoothness*, NeurIPS 2022)."""
 
 import math
-import time
 
 import torch
 from torch import Tensor
 
+from ..clock import now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
@@ -31,7 +31,7 @@ def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
     ensemble, a pool kept whole, norm 2, or a network too large for the solver; LipboundsError where
     the solver fails or cvxpy is missing.
     """
-    norm, deadline = checked_norm(norm), time.monotonic() + seconds
+    norm, deadline = checked_norm(norm), now() + seconds
     if norm == 2:
         raise UnsupportedError("geolip is defined for norms 1 and inf only; take lipsdp_neuron")
     single(network, "geolip")
@@ -41,7 +41,7 @@ def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
     for i in cheap.argsort(descending=True).tolist():
         if cheap[i] <= greatest:
             break
-        value = _piece(piece(network, i), cheap[i], deadline - time.monotonic())
+        value = _piece(piece(network, i), cheap[i], deadline - now())
         greatest = torch.maximum(greatest, value)
     return greatest
 

@@ -11,13 +11,13 @@ sparse polynomial optimization*, ICLR 2020.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..arithmetic.rounding import finite, gamma
+from ..clock import now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import Operator, dense
 from ..networks.network import Network
@@ -46,13 +46,13 @@ def lipopt(
     would be too large, or k too small, and where HiGHS fails.
     """
     chain = _chain(network, norm)
-    greatest, deadline = 0.0, time.monotonic() + seconds
+    greatest, deadline = 0.0, now() + seconds
     averages = averaged_sums(network, norm).cpu()
     for row in averages.argsort(descending=True).tolist():
         value = float(averages[row])
         if value <= greatest:
             break
-        left = deadline - time.monotonic()
+        left = deadline - now()
         if left > 0:
             value = min(value, _row_bound(chain, row, degree, left))
         greatest = max(greatest, value)

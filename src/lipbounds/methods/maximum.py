@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import gamma
+from ..clock import left as seconds_left
 from ..linear.operators import BLOCK_ENTRIES
+from ..results import Status
 
 TOLERANCE = 1e-11  # relative gap at which a box is closed
 SWEEPS = 4  # fixed-point steps on D per box
@@ -25,10 +27,11 @@ ROOT_SWEEPS = 8  # and at the root, where they pay most
 
 @dataclass(frozen=True)
 class Bracket:
-    """lower <= maximum <= upper, tensors of one shape."""
+    """lower <= maximum <= upper, tensors of one shape; `status`: why they do not meet."""
 
     upper: Tensor
     lower: Tensor
+    status: Status = Status.CONVERGED
 
 
 def vertex_maximum(
@@ -44,7 +47,7 @@ def vertex_maximum(
     error: how far X + A T Y may be, in l2, from the matrix that is meant (X and Y are rounded
     themselves), shape (...); the bracket is of the latter. cap: an upper bound known from
     elsewhere, shape (...). budget: of each problem, counted as boxes times (p + q)^3; the root gets
-    up to 8 sweeps, and one whatever the budget.
+    up to 8 sweeps, and one whatever the budget. Branching ends with the limit of time as well.
     All problems of the batch advance together, one level of the tree at a time.
     """
     shape = torch.broadcast_shapes(center.shape[:-2], left.shape[:-2], radial.shape[:-2])
@@ -60,7 +63,7 @@ def vertex_maximum(
     )
     search = _Search(x, a, y, cap, error, sweeps)
     search.run(int(boxes))
-    return Bracket(search.upper().reshape(shape), search.best.reshape(shape))
+    return Bracket(search.upper().reshape(shape), search.best.reshape(shape), search.status)
 
 
 class _Search:
@@ -75,6 +78,7 @@ class _Search:
         self.size, self.error = size_x + size_a * size_y, error
         self.rounding = gamma(4 * (n + x.shape[-1] + x.shape[-2]))
         self.slack = self.rounding * self.size + error
+        self.status = Status.CONVERGED
         self.best = torch.zeros_like(cap)
         self.closed = torch.zeros_like(cap)  # greatest upper end among boxes closed early
         self.used = torch.zeros(count, dtype=torch.long, device=cap.device)
@@ -89,6 +93,9 @@ class _Search:
             self._close()
             if len(self.owner) == 0:
                 return
+            if seconds_left() <= 0:
+                self._give_up(torch.ones_like(self.owner, dtype=torch.bool), Status.TIME)
+                return
             self.used.index_add_(0, self.owner, torch.full_like(self.owner, 2))
             parents = self.bound.repeat(2)
             owner, scale = self.owner.repeat(2), self.scale.repeat(2, 1)
@@ -97,7 +104,7 @@ class _Search:
             fixed = self.fixed.repeat(2, 1)
             fixed[torch.arange(len(owner)), self.branch.repeat(2)] = sign
             if bool((self.used[owner] > boxes).any()):
-                self._give_up(boxes)
+                self._give_up(self.used[self.owner] > boxes, Status.STEPS)
                 within = self.used[owner] <= boxes
                 owner, scale, fixed, parents = (t[within] for t in (owner, scale, fixed, parents))
             self.owner, self.fixed, self.scale = owner, fixed, scale
@@ -113,9 +120,9 @@ class _Search:
         limit = self.best * (1 + TOLERANCE) + 2 * self.slack
         self._keep(self.bound > limit[self.owner])
 
-    def _give_up(self, boxes: int) -> None:
-        """Problems out of budget: their open boxes' bounds become the upper end."""
-        spent = self.used[self.owner] > boxes
+    def _give_up(self, spent: Tensor, status: Status) -> None:
+        """The bounds of open boxes that are not gone into become their problems' upper end."""
+        self.status = status
         self.closed.scatter_reduce_(0, self.owner[spent], self.bound[spent], "amax")
 
     def _keep(self, mask: Tensor) -> None:

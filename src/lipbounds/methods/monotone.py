@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import outward
+from ..clock import watched
 from ..linear.norms import matrix_norm
 from ..linear.operators import blocks, identity_rows
 from ..networks.network import Network
@@ -37,10 +38,11 @@ def norm_from_map(network: Network, norm: float, forward: Map, adjoint: Map) -> 
 def _from_columns(network: Network, size: int, one_map: Map) -> Tensor:
     """The map at all unit vectors, by blocks: row k is F(e_k)."""
     width = sum(max(affine.operator.shape) for affine in network.affines)
+    parts = list(blocks(size, width * math.prod(network.batch_shape)))
     return torch.cat(
         [
             one_map(network, identity_rows(size, rows, network.device))
-            for rows in blocks(size, width * math.prod(network.batch_shape))
+            for rows in watched(parts, "the map at all unit vectors")
         ],
         -2,
     )

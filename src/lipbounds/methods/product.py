@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ..arithmetic.rounding import outward
+from ..clock import check
 from ..linear.norms import operator_norm
 from ..networks.network import Network
 
@@ -15,5 +16,6 @@ def product(network: Network, norm: float) -> Tensor:
     """
     value = operator_norm(network.affines[0].operator, norm)
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):
+        check("the norms of all layers are known")
         value = value * stage.norm(norm) * operator_norm(affine.operator, norm)
     return outward(value, 4 * network.depth + 4).expand(network.batch_shape)

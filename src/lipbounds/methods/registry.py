@@ -1,108 +1,130 @@
-"""The registry of bounds, and the functions that run them.
+"""The registry of bounds.
 
-Every bound is a function `(network, norm, **its own options)` that returns a tensor of shape
-`network.batch_shape`; a pair `(upper, lower)` where it has a lower end of its own.
+Every bound is a function `(network, norm, **its own options)` that returns upper bounds, a tensor
+of shape `network.batch_shape` or a number, or a `Bound` where there is more to say. It is named by
+its place, and imported when it first runs.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import (
-    breakdown_reported,
-)
+from ..arguments import breakdown_reported
 from ..arithmetic.rounding import finite
+from ..clock import OutOfTime, limited
 from ..errors import UnsupportedError
 from ..linear.norms import NORMS
 from ..networks.network import Network
+from ..networks.rewrite import TREATMENTS, distinct_treatments
 from ..networks.scaling import balanced
-from .absolute import absolute
-from .averaged import averaged
-from .best import Least, best
-from .combettes_pesquet import combettes_pesquet
-from .eclipse import eclipse, eclipse_fast
-from .ellipsoidal import ellipsoidal
-from .equivalence import norm_equivalence
-from .geolip import geolip
-from .liplt import liplt
-from .lipopt import lipopt
-from .lipsdp import lipsdp_layer, lipsdp_neuron
-from .path_norm import path_norm
-from .product import product
-from .seqlip import seqlip
+from ..results import Bound
+from . import costs
+
+L2, OTHERS = (2.0,), (1.0, math.inf)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A bound's function and the norms it is defined for."""
+    """A bound as it is known to all who use it.
 
-    compute: Callable[..., Tensor | float | tuple[Tensor, Tensor] | Least]
+    name: its key in BOUNDS. place: "module:function" below `lipbounds.methods`, or the function
+    itself. label: as figures and tables write it. norms: those it is defined in. own: the names of
+    the function's own options, after (network, norm); `seconds` among them means that it gives the
+    best that is proven when they are over. Every other method takes `seconds` too, and may raise
+    OutOfTime. treatments: those worth computing where a network has both. cost: an estimate of its
+    multiply-adds on (network, norm).
+    """
+
+    name: str
+    place: str | Callable
+    label: str
     norms: tuple[float, ...] = NORMS
+    own: tuple[str, ...] = ()
+    treatments: tuple[str, ...] = TREATMENTS
+    cost: Callable[[Network, float], float] = costs.unknown
 
     @cached_property
-    def options(self) -> tuple[str, ...]:
-        """The names of the method's own options."""
-        return tuple(inspect.signature(self.compute).parameters)[2:]
+    def compute(self) -> Callable[..., Tensor | float | Bound]:
+        if callable(self.place):
+            return self.place
+        module, function = self.place.split(":")
+        return getattr(import_module(f"{__package__}.{module}"), function)
+
+    def worth(self, network: Network) -> tuple[str, ...]:
+        """The treatments in which the bound is worth computing."""
+        distinct = distinct_treatments(network)
+        return tuple(one for one in distinct if one in self.treatments) or distinct
 
     @property
-    def name(self) -> str:
-        """Its key in BOUNDS."""
-        return next((name for name, one in BOUNDS.items() if one is self), "a bound")
+    def options(self) -> tuple[str, ...]:
+        """The names of all options."""
+        return self.own if "seconds" in self.own else (*self.own, "seconds")
 
-    def run(self, network: Network, norm: float, **options) -> "Result":
-        """The bound with what comes with it, computed on the balanced network, where nothing under-
-        or overflows."""
+    @property
+    def anytime(self) -> bool:
+        """Whether a limit of seconds leaves it with a bound."""
+        return "seconds" in self.own
+
+    def run(self, network: Network, norm: float, **options) -> Bound:
+        """The bound of the balanced network, where nothing under- or overflows, scaled back."""
         scale = balanced(network)
-        with breakdown_reported(f"{self.name} in norm {norm:g}"):
-            result = self.compute(scale.network, norm, **told(options, scale.upper))
-        lower = winner = None
-        if isinstance(result, tuple):
-            result, lower = result
-            lower = scale.lower(lower)
-        elif isinstance(result, Least):
-            result, winner = result.value, result.winner
-        value = torch.as_tensor(result, dtype=torch.float64, device=network.device)
-        return Result(scale.upper(value.expand(network.batch_shape)), lower, winner)
+        limit = math.inf if self.anytime else options.pop("seconds", math.inf)
+        what = f"{self.name} in norm {norm:g}"
+        with breakdown_reported(what), limited(limit):
+            try:
+                found = self.compute(scale.network, norm, **told(options, scale.upper))
+            except OutOfTime as error:
+                needed = costs.said(self.cost(network, norm))
+                raise OutOfTime(f"{what}: {error}; {needed}") from None
+        if not isinstance(found, Bound):
+            found = Bound(found)
+        upper = torch.as_tensor(found.upper, dtype=torch.float64, device=network.device)
+        upper = scale.upper(upper.expand(network.batch_shape))
+        lower = None if found.lower is None else scale.lower(found.lower)
+        return replace(found, upper=upper, lower=lower, name=self.name, norm=norm)
 
     def upper(self, network: Network, norm: float, **options) -> Tensor:
         """The bound alone, shape `network.batch_shape`, finite."""
-        return finite(self.run(network, norm, **options).value, "a bound")
-
-
-@dataclass(frozen=True)
-class Result:
-    """An upper bound of shape `network.batch_shape`, the method's own lower end, and its winner."""
-
-    value: Tensor
-    lower: Tensor | None
-    winner: str | np.ndarray | None
+        return finite(self.run(network, norm, **options).upper, self.name)
 
 
 PAPER = ("K_star", "K_1", "K_2", "K_3", "K_4")
-BOUNDS: dict[str, Method] = {
-    "K_star": Method(product),
-    "K_1": Method(combettes_pesquet),
-    "K_2": Method(seqlip, (2.0,)),
-    "K_3": Method(absolute),
-    "K_4": Method(averaged),
-    "K_5": Method(ellipsoidal),
-    "path_norm": Method(path_norm),
-    "liplt": Method(liplt, (2.0,)),
-    "lipsdp_neuron": Method(lipsdp_neuron, (2.0,)),
-    "lipsdp_layer": Method(lipsdp_layer, (2.0,)),
-    "eclipse": Method(eclipse, (2.0,)),
-    "eclipse_fast": Method(eclipse_fast, (2.0,)),
-    "geolip": Method(geolip, (1.0, math.inf)),
-    "lipopt": Method(lipopt, (1.0, math.inf)),
-}
-BOUNDS["norm_equivalence"] = Method(partial(norm_equivalence, BOUNDS))
-BOUNDS["best"] = Method(partial(best, BOUNDS))
+METHODS = (
+    Method("K_star", "product:product", "$K_*$", cost=costs.product),
+    Method("K_1", "combettes_pesquet:combettes_pesquet", "$K_1$", cost=costs.combettes_pesquet),
+    Method("K_2", "seqlip:seqlip", "$K_2$", L2, ("budget",), cost=costs.seqlip),
+    Method("K_3", "absolute:absolute", "$K_3$", cost=costs.absolute),
+    Method("K_4", "averaged:averaged", "$K_4$", cost=costs.averaged),
+    Method(
+        "K_5",
+        "ellipsoidal:ellipsoidal",
+        "$K_5$",
+        own=("seconds", "progress", "steps"),
+        treatments=("implicit",),  # the same programs for both
+    ),
+    Method("path_norm", "path_norm:path_norm", "path norm", cost=costs.one_pass),
+    Method("liplt", "liplt:liplt", "LipLT", L2, cost=costs.combettes_pesquet),
+    Method("lipsdp_neuron", "lipsdp:lipsdp_neuron", "LipSDP-Neuron", L2, ("seconds",)),
+    Method("lipsdp_layer", "lipsdp:lipsdp_layer", "LipSDP-Layer", L2, ("seconds",)),
+    Method("eclipse", "eclipse:eclipse", "ECLipsE", L2, ("seconds",)),
+    Method("eclipse_fast", "eclipse:eclipse_fast", "ECLipsE-Fast", L2, cost=costs.eclipse_fast),
+    Method("geolip", "geolip:geolip", "GeoLIP", OTHERS, ("seconds",)),
+    Method("lipopt", "lipopt:lipopt", "LiPopt", OTHERS, ("seconds", "degree")),
+    Method(
+        "norm_equivalence",
+        "equivalence:norm_equivalence",
+        "norm equivalence",
+        own=("base",),
+        cost=costs.norm_equivalence,
+    ),
+    Method("best", "best:best", "best", own=("names", "options", "seconds")),
+)
+BOUNDS = {method.name: method for method in METHODS}
 
 
 def told(options: Mapping, change: Callable[[Tensor], Tensor]) -> dict:

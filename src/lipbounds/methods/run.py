@@ -1,8 +1,8 @@
 """Bounds by their names: one, a table of them, or the sensitivity of each output."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from ..arguments import (
     checked_options,
 )
 from ..arithmetic.rounding import finite
+from ..clock import limited, now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import NORMS, checked_norm
 from ..networks.averaged_map import averaged_map
@@ -35,13 +36,15 @@ def bound(
 
     name: a key of BOUNDS. norm: 1, 2 or math.inf. treatment: of convolutions and max-pooling,
     "implicit" keeps them whole, "explicit" rewrites them as matrices and between stages.
-    options: the method's own, such as the `budget` of K_2.
+    options: the method's own, such as the `budget` of K_2; `seconds`, which every method takes, at
+    most: where they are over, those that go by steps give the best that is proven by then, and say
+    so in `status`; the others have none, and raise LipboundsError with what they would have needed.
     Raises UnsupportedError for an unknown name, norm or treatment, or a bound not defined in that
     norm; LipboundsError where the network is too large for it, or its arithmetic breaks down.
     """
     check_network(network, "bound")
     method, norm = _checked(name, norm, options)
-    return _run(method, name, norm, treatment, treated(network, treatment), options)
+    return _run(method, norm, treatment, treated(network, treatment), options)
 
 
 def bounds(
@@ -52,11 +55,12 @@ def bounds(
     options: Mapping[str, Mapping] | None = None,
     progress: Callable[[Bound], None] | None = None,
 ) -> pd.DataFrame:
-    """All requested bounds in one tidy table: treatment, norm, bound, value, lower, seconds.
+    """All requested bounds in one tidy table: treatment, norm, bound, value, lower, seconds,
+    reason (the limit that stopped the method; else empty).
 
     Bounds not defined in a norm are left out. By default those of the paper (PAPER); both
-    treatments where the network has convolutions or max-pooling, else they coincide and only
-    "explicit" is listed.
+    treatments where the network has convolutions or max-pooling and the two may differ, else
+    "explicit" where they coincide.
     `options` holds a method's own options under its name: {"K_2": {"budget": 1e8}}.
     An ensemble adds the column `sample`, with `seconds` shared out evenly. `progress` is called
     with each result as it comes. Raises as `bound` does, before any work for a bad argument.
@@ -65,20 +69,20 @@ def bounds(
     names = checked_list(PAPER if names is None else names, "names", "bounds")
     norms = [checked_norm(p) for p in checked_list(norms, "norms", "bounds")]
     options = checked_options(options, BOUNDS, "bounds")
-    if treatments is None:
-        treatments = distinct_treatments(network)
-    treatments = checked_list(treatments, "treatments", "bounds")
-    for what, given in (("bounds", names), ("norms", norms), ("treatments", treatments)):
+    wanted = distinct_treatments(network) if treatments is None else treatments
+    wanted = checked_list(wanted, "treatments", "bounds")
+    for what, given in (("bounds", names), ("norms", norms), ("treatments", wanted)):
         if not given:
             raise LipboundsError(f"no {what} requested")
     pairs = [(name, p) for p in norms for name in names if p in registered(name).norms]
     for name, p in pairs:
         _checked(name, p, options.get(name, {}))
     frames = []
-    for treatment, form in [(one, treated(network, one)) for one in treatments]:
-        for name, p in pairs:
-            own = options.get(name, {})
-            result = _run(registered(name), name, p, treatment, form, own)
+    for treatment, form in [(one, treated(network, one)) for one in wanted]:
+        for method, p in [(registered(name), p) for name, p in pairs]:
+            if treatments is None and treatment not in method.worth(network):
+                continue
+            result = _run(method, p, treatment, form, options.get(method.name, {}))
             if progress is not None:
                 progress(result)
             frames.append(_rows(result, network.batch_shape))
@@ -91,9 +95,10 @@ def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
     """Upper bounds of |f_i(x) - f_i(x')| over all |x_j - x'_j| <= eps_j.
 
     eps: radii >= 0, shape (n_0,) or `input_shape`, in the inputs' units. name: "K_4" for F_4(eps),
-    in milliseconds; "K_5" for the least sqrt(mu nu) of each output (docs/k5.md) that is
-    proven within its options `seconds` (60) and `steps`, never above F_4's, the less of both
-    treatments; progress(elapsed seconds, bounds) is called with better ones.
+    in milliseconds; "K_5" for the least sqrt(mu nu) of each output (docs/k5.md) that is proven
+    within its options `seconds` (60) and `steps`, never above F_4's, the less of both treatments;
+    progress(elapsed seconds, bounds) is called with better ones. K_4 takes `seconds` too, and
+    raises LipboundsError where it would need more.
     Returns (n_out,), (S, n_out) for an ensemble, in the outputs' units. Raises LipboundsError for
     radii that do not fit, UnsupportedError for another name or option.
     """
@@ -106,7 +111,8 @@ def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
         scale = balanced(scaled_inputs(network, radii))
         if name == "K_4":
             ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
-            moved = averaged_map(scale.network, ones).squeeze(-2)
+            with limited(options.get("seconds", math.inf)):
+                moved = averaged_map(scale.network, ones).squeeze(-2)
         else:
             moved = ellipsoidal_rows(scale.network, **told(options, scale.upper_rows))
     return finite(scale.upper_rows(moved), f"the sensitivity by {name}")
@@ -133,16 +139,14 @@ def _checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
     return method, norm
 
 
-def _run(
-    method: Method, name: str, norm: float, treatment: str, treated: Network, options: Mapping
-) -> Bound:
-    start = time.perf_counter()
+def _run(method: Method, norm: float, treatment: str, treated: Network, options: Mapping) -> Bound:
+    start = now()
     with torch.no_grad():
-        result = method.run(treated, norm, **options)
-    seconds = time.perf_counter() - start
-    value = _plain(finite(result.value, f"{name} in norm {norm:g}"))
-    lower = None if result.lower is None else _plain(result.lower)
-    return Bound(name, norm, treatment, value, lower, seconds, result.winner)
+        found = method.run(treated, norm, **options)
+    seconds = now() - start
+    upper = _plain(finite(found.upper, f"{method.name} in norm {norm:g}"))
+    lower = None if found.lower is None else _plain(found.lower)
+    return replace(found, upper=upper, lower=lower, treatment=treatment, seconds=seconds)
 
 
 def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
@@ -154,9 +158,10 @@ def _rows(result: Bound, batch_shape: tuple[int, ...]) -> pd.DataFrame:
             "treatment": result.treatment,
             "norm": result.norm,
             "bound": result.name,
-            "value": np.broadcast_to(result.value, batch_shape).reshape(-1),
+            "value": np.broadcast_to(result.upper, batch_shape).reshape(-1),
             "lower": np.broadcast_to(lower, batch_shape).reshape(-1),
             "seconds": result.seconds / count,
+            "reason": result.reason,
         }
     )
     return frame if batch_shape else frame.drop(columns="sample")

@@ -21,16 +21,17 @@ from ..linear.norms import majorant_norm, matrix_norm, operator_norm
 from ..linear.operators import Composition, Identity, Operator, dense
 from ..networks.network import Network
 from ..networks.stages import PoolStage, Stage
+from ..results import Bound, Status
 from .maximum import Bracket, vertex_maximum
 
 BUDGET = 5e7  # of branch and bound, per stage and network: boxes times (rows + columns)^3
 
 
-def seqlip(network: Network, norm: float, budget: float = BUDGET) -> tuple[Tensor, Tensor]:
-    """K_2 as (upper, lower), each of shape `network.batch_shape`, for norm 2.
+def seqlip(network: Network, norm: float, budget: float = BUDGET) -> Bound:
+    """K_2, its upper and lower end, each of shape `network.batch_shape`, for norm 2.
 
     `upper` bounds Lip_2; `lower` <= K_2 <= `upper`, and the two meet where branch and bound ended
-    within its budget. Source: A. Virmaux, K. Scaman, NeurIPS 2018, sec. 4 and 5.
+    within its budget and the time. Source: A. Virmaux, K. Scaman, NeurIPS 2018, sec. 4 and 5.
     """
     splits = [_split(network, i) for i in range(network.depth + 1)]
     norms = [operator_norm(affine.operator, 2) for affine in network.affines]
@@ -41,7 +42,7 @@ def seqlip(network: Network, norm: float, budget: float = BUDGET) -> tuple[Tenso
             upper, lower = upper * weight_norm, lower * weight_norm
         upper = upper * one.stretch
         excess = excess + (1 + excess) * (one.residual / weight_norm.clamp(min=1e-300))
-    worst = torch.stack(torch.broadcast_tensors(*norms)).prod(0)
+    worst, status = torch.stack(torch.broadcast_tensors(*norms)).prod(0), Status.CONVERGED
     for k, stage in enumerate(network.stages, start=1):
         worst = worst * stage.norm(2)
         if isinstance(stage, PoolStage):
@@ -49,8 +50,10 @@ def seqlip(network: Network, norm: float, budget: float = BUDGET) -> tuple[Tenso
         else:
             bracket = _factor(splits[k].left, stage, splits[k - 1].right, budget)
             upper, lower = upper * bracket.upper, lower * bracket.lower
+            status = status if bracket.status is Status.CONVERGED else bracket.status
     upper = upper + worst * excess
-    return torch.minimum(outward(upper, network.terms), outward(worst, network.terms)), lower
+    upper = torch.minimum(outward(upper, network.terms), outward(worst, network.terms))
+    return Bound(upper, lower, status, "branch and bound open")
 
 
 @dataclass(frozen=True)

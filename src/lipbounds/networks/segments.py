@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..clock import check
 from ..linear.operators import Identity, Operator, blocks
 from ..linear.rows import DenseRows, SparseRows, start
 from .network import Network
@@ -37,11 +38,15 @@ def row_blocks(network: Network, k: int) -> Iterator[slice]:
 def pulled_back(
     network: Network, k: int, rows: slice
 ) -> Iterator[tuple[int, DenseRows | SparseRows]]:
-    """(j, A_{k<-j}[rows, :]) for j = k - 1, ..., 0, down to where a stage cuts (C = 0)."""
+    """(j, A_{k<-j}[rows, :]) for j = k - 1, ..., 0, down to where a stage cuts (C = 0).
+
+    Raises OutOfTime once a limit of time is over.
+    """
     block = start(
         radius(network, k), rows, network.affines[k - 1].operator, bool(network.batch_shape)
     )
     for j in range(k - 1, -1, -1):
+        check(f"the segments that end at stage {k} of {network.depth + 1}")
         block = block.pull(network.affines[j].operator)
         yield j, block
         if j == 0 or network.stages[j - 1].center is None:

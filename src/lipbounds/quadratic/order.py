@@ -1,11 +1,12 @@
 """What is known of each piece - output row, input column - of each network, and which of them to
 go on with: the greatest, until another one is."""
 
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from ..clock import now
 
 LEAD = 0.98  # of the next greatest piece's bound, below which a piece waits
 
@@ -22,7 +23,7 @@ class Pieces:
         self.waiting = uppers > 0
         self.spent = torch.zeros_like(uppers, dtype=torch.long)  # Newton steps
         self.floors = torch.zeros_like(uppers[:, 0])
-        self.clock = time.monotonic()  # when the step began
+        self.clock = now()  # when the step began
         self.pace = 0.0  # seconds of the last step
 
     @property
@@ -36,12 +37,12 @@ class Pieces:
     @property
     def left(self) -> float:
         """Seconds."""
-        return self.deadline - time.monotonic()
+        return self.deadline - now()
 
     def open(self, size: int) -> tuple[Tensor, Tensor] | None:
         """Up to `size` pieces that may raise their network's bound, the greatest first; None where
         there are none, or no time for a step."""
-        self.clock = time.monotonic()
+        self.clock = now()
         self.waiting &= self.uppers > self.floors.unsqueeze(-1)
         if self.left <= self.pace or not bool(self.waiting.any()):
             return None
@@ -67,7 +68,7 @@ class Pieces:
 
     def late(self, running: Tensor, values: Tensor, lower: Tensor) -> Tensor:
         """For `minimised`: whether there is no time for another step like the last."""
-        before, self.clock = self.clock, time.monotonic()
+        before, self.clock = self.clock, now()
         self.pace = self.clock - before
         return torch.full_like(values, self.left <= self.pace, dtype=torch.bool)
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +30,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import gamma
+from ..clock import now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
@@ -121,7 +121,7 @@ def solved(
     problem: Problem, seconds: float, cap: float = math.inf, start: Tensor | None = None
 ) -> tuple[float, float, tuple[Tensor, Tensor] | None]:
     """The constant, as of `exact`."""
-    deadline = time.monotonic() + seconds
+    deadline = now() + seconds
     search = _Search(problem.chain, problem.norm, problem.domain, deadline, cap)
     if start is not None:
         search.try_point(np.asarray(start, dtype=float).reshape(-1))
@@ -222,7 +222,7 @@ class _Search:
         self._sample()
         for root in range(len(self.roots)):
             self._visit(root, self._undecided(), self.cap, None)
-        while self.open and time.monotonic() < self.deadline:
+        while self.open and now() < self.deadline:
             node = heapq.heappop(self.open)
             if -node.priority <= self.lower * (1 + TOLERANCE):
                 heapq.heappush(self.open, node)
@@ -243,7 +243,7 @@ class _Search:
 
     def _visit(self, root: int, phases: Phases, bound: float, basis) -> None:
         """Bound a node, and keep it, close it or drop it."""
-        late = time.monotonic() > self.deadline
+        late = now() > self.deadline
         if late and bound < math.inf:
             self.closed = max(self.closed, bound)
             return
@@ -260,7 +260,7 @@ class _Search:
         branch = _first_free(phases)
         if bound > self.lower * (1 + TOLERANCE) and not late:
             instance = self.program.instance(box, start, phases, point, tangent)
-            left = self.deadline - time.monotonic()
+            left = self.deadline - now()
             value, x, basis, v = self.relaxation.solve(instance, self.objective, basis, left)
             bound = min(bound, value)
             if bound == -math.inf:
@@ -302,7 +302,7 @@ class _Search:
         for _ in range(SAMPLES):
             point = low + (high - low) * generator.random(len(low))
             self._try(pattern_at(self.chain, point))
-            if time.monotonic() > self.deadline:
+            if now() > self.deadline:
                 return
 
     def _try_solution(self, x: np.ndarray) -> None:
@@ -318,7 +318,7 @@ class _Search:
     def _try(self, pattern: Phases) -> None:
         """Climb from the cell, if it is steeper than the incumbent, to steeper neighbours."""
         better = self._take(pattern)
-        while better and time.monotonic() < self.deadline:
+        while better and now() < self.deadline:
             middle = 0.5 * self.incumbent.x + 0.5 * self.incumbent.y
             better = any(self._take(one) for one in neighbours(self.chain, middle))
 

@@ -7,11 +7,10 @@ mixes the best with fresh points, until rounds bring nothing. At last secants of
 laid through the best points; the greatest of their quotients, rounded down, is the bound.
 """
 
-import time
-
 import torch
 from torch import Tensor
 
+from ..clock import now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
@@ -48,10 +47,10 @@ def secant_lower_bound(
     norm = checked_norm(norm)
     if network.batch_shape:
         raise UnsupportedError("the secant lower bound takes one network, not an ensemble")
-    deadline = time.monotonic() + seconds
+    deadline = now() + seconds
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        best = _search(network, norm, points, generator, lambda: time.monotonic() > deadline)
+        best = _search(network, norm, points, generator, lambda: now() > deadline)
         return _best_secant(network, best, norm)
 
 

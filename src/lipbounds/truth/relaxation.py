@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 
 from ..arithmetic.rounding import finite
+from ..clock import now
 from ..linear.norms import checked_norm
 from ..methods.averaged import averaged, averaged_sums
 from ..methods.combettes_pesquet import combettes_pesquet
@@ -34,7 +33,7 @@ def relaxation_optimum(network: Network, norm: float, seconds: float = 60.0) -> 
     Method: this package's own. A node's bound is the least of K_4 and the dual of the semidefinite
     relaxation of what its free signs can do.
     """
-    deadline = time.perf_counter() + seconds
+    deadline = now() + seconds
     norm = checked_norm(norm)
     with torch.no_grad():
         family = sign_chains(network, norm)
@@ -81,7 +80,7 @@ class _Search:
         return min(max(ends), self.cap)
 
     def _expired(self) -> bool:
-        return time.perf_counter() >= self.deadline
+        return now() >= self.deadline
 
     def _plant(self) -> None:
         """The tree of the chain with the greatest first bound."""

@@ -1,51 +1,57 @@
 """The truth, as far as it can be had: lower bounds, the relaxation optimum, the exact constant."""
 
 import math
-import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..arguments import breakdown_reported, check_cap, check_network, check_options, check_seconds
 from ..arithmetic.rounding import finite
+from ..clock import now
 from ..linear.norms import checked_norm
 from ..methods.averaged import averaged
 from ..networks.network import Network
 from ..networks.rewrite import explicit
 from ..networks.scaling import balanced
-from ..results import Bound, LowerBound
+from ..results import Bound, Status
 from .exact import problem, solved
 from .lower import secant_lower_bound
 from .relaxation import relaxation_optimum as _relaxation_optimum
 
+CLOSED = 1 + 1e-5  # upper end over lower end, up to which a bracket counts as one number
+
 
 def lower_bound(
     network: Network, norm: float = 2, seed: int = 0, points: Tensor | None = None, **options
-) -> LowerBound:
-    """The greatest secant quotient || f(x) - f(y) ||_p / || x - y ||_p found, with its witness.
+) -> Bound:
+    """`lower`, the greatest secant quotient || f(x) - f(y) ||_p / || x - y ||_p found, with its
+    `witness`; `upper` is infinite.
 
     norm: 1, 2 or math.inf. points: (N, n) or (N, *input_shape), given data to search at as well.
     options: `seconds` to search at most. See `lipbounds.truth.lower`.
     """
     check_network(network, "lower_bound")
     check_options("lower_bound", ("seconds",), options)
-    start = time.perf_counter()
+    start = now()
     norm = checked_norm(norm)
     with breakdown_reported(f"lower_bound in norm {norm:g}"):
         value, witness = secant_lower_bound(network, norm, seed=seed, points=points, **options)
-    return LowerBound("lower_bound", norm, value, witness, time.perf_counter() - start)
+    return Bound(
+        math.inf, value, witness=witness, name="lower_bound", norm=norm, seconds=now() - start
+    )
 
 
 def relaxation_optimum(network: Network, norm: float = 2, seconds: float = 60.0) -> Bound:
     """D*_p >= Lip_p, the best that any bound can be which knows of each stage only its pair (C, R):
-    `value` and `lower` are its two ends, equal up to rounding where `seconds` were enough.
+    `upper` and `lower` are its two ends, equal up to rounding where `seconds` were enough.
 
     norm: 1, 2 or math.inf. Max-pooling is treated explicitly, but for K_4 of the network as it is,
     which bounds the same linearisations. See `lipbounds.truth.relaxation`.
     """
     check_network(network, "relaxation_optimum")
     check_seconds(seconds, "relaxation_optimum")
-    start = time.perf_counter()
+    start = now()
     norm = checked_norm(norm)
     with torch.no_grad(), breakdown_reported(f"the relaxation optimum in norm {norm:g}"):
         scale = balanced(network)
@@ -55,8 +61,7 @@ def relaxation_optimum(network: Network, norm: float = 2, seconds: float = 60.0)
         value, lower = (torch.tensor(end, dtype=torch.float64) for end in (value, lower))
         value = float(finite(scale.upper(value), "the relaxation optimum"))
         lower = float(scale.lower(lower))
-    elapsed = time.perf_counter() - start
-    return Bound("D_star", norm, "explicit", value, lower, elapsed)
+    return _bracket("D_star", norm, value, lower, start)
 
 
 def exact(
@@ -68,7 +73,7 @@ def exact(
     cap: float = math.inf,
 ) -> Bound:
     """The exact Lipschitz constant in l1 or l-infinity over the box |x_i - center_i| <= radius_i,
-    of R^n where `radius` is infinite: [`lower` with its `witness`, `value`], which meet up to a
+    of R^n where `radius` is infinite: [`lower` with its `witness`, `upper`], which meet up to a
     relative 1e-6 where `seconds` were enough, but for cells that could neither be entered nor be
     proven to have no interior (see `lipbounds.truth.exact`).
 
@@ -79,17 +84,31 @@ def exact(
     check_network(network, "exact")
     check_seconds(seconds, "exact")
     check_cap(cap, "exact")
-    start = time.perf_counter()
+    start = now()
     norm = checked_norm(norm)
     posed = problem(network, norm, radius, center)  # refuses at once what it cannot treat
     with torch.no_grad(), breakdown_reported(f"exact in norm {norm:g}"):
         if cap == math.inf:
-            cap = relaxation_optimum(network, norm, seconds / 4).value
+            cap = relaxation_optimum(network, norm, seconds / 4).upper
         point = None
         if math.isinf(float(torch.as_tensor(radius).max())):
             _, (x, y) = secant_lower_bound(network, norm, seconds=seconds / 4)
             point = (x + y) / 2
-        left = seconds - (time.perf_counter() - start)
+        left = seconds - (now() - start)
         value, lower, witness = solved(posed, left, cap, point)
-    elapsed = time.perf_counter() - start
-    return Bound("exact", norm, "explicit", value, lower, elapsed, witness=witness)
+    return replace(_bracket("exact", norm, value, lower, start), witness=witness)
+
+
+def _bracket(name: str, norm: float, upper: float, lower: float, start: float) -> Bound:
+    """Two ends of one number, which meet unless the time was too short."""
+    met = upper <= lower * CLOSED
+    return Bound(
+        upper,
+        lower,
+        Status.CONVERGED if met else Status.TIME,
+        f"a gap of {upper / lower - 1:.2g}" if lower > 0 else "no lower end",
+        name=name,
+        norm=norm,
+        treatment="explicit",
+        seconds=now() - start,
+    )

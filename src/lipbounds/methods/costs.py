@@ -1,0 +1,118 @@
+"""What each bound costs, in multiply-adds, as far as it can be told from the sizes alone.
+
+Estimates, from above where sparsity helps: to choose among methods, never to prove anything. A
+solver's cost is not known beforehand, and counted as infinite.
+"""
+
+import math
+
+from ..linear.operators import Operator
+from ..networks.network import Network
+from ..networks.segments import radius
+
+EIGENVALUES = 10  # of a matrix, in cubes of its side
+SPEED = 1e10  # multiply-adds in a second on one core, roughly
+
+
+def said(cost: float) -> str:
+    """What a user who gave too little time is told."""
+    if math.isinf(cost):
+        return "what it needs is not known beforehand; give it more, or take K_4"
+    return f"it takes {cost:.1e} multiply-adds, some {cost / SPEED:.1g} s of one core, or more"
+
+
+def one_pass(network: Network, norm: float = 2.0) -> float:
+    """One vector through all layers."""
+    return sum(affine.operator.cost for affine in network.affines)
+
+
+def product(network: Network, norm: float) -> float:
+    """K_*: a pass, or the spectral norm of each layer."""
+    if norm != 2:
+        return one_pass(network)
+    return sum(_spectral(affine.operator) for affine in network.affines)
+
+
+def absolute(network: Network, norm: float) -> float:
+    """K_3: a pass, or one for each column where the matrix is wanted."""
+    columns = _columns(network, norm)
+    return columns * one_pass(network) + _norm_of_columns(network, norm)
+
+
+def averaged(network: Network, norm: float) -> float:
+    """K_4: all segments, and F_4 at each column where the matrix is wanted."""
+    columns = _columns(network, norm)
+    return _segments(network) + columns * _entries(network) + _norm_of_columns(network, norm)
+
+
+def combettes_pesquet(network: Network, norm: float) -> float:
+    """K_1: all segments, and in l2 their spectral norms."""
+    spectral = sum(_gram(rows, size) for rows, size in _pairs(network)) if norm == 2 else 0.0
+    return _segments(network) + spectral
+
+
+def seqlip(network: Network, norm: float) -> float:
+    """K_2: a singular value decomposition of each layer; and its budget, which is counted there."""
+    return 2 * product(network, 2.0)
+
+
+def eclipse_fast(network: Network, norm: float) -> float:
+    """A few products and factorisations of each stage's size."""
+    widths = [max(affine.operator.shape) for affine in network.affines]
+    return 6.0 * sum(width**3 for width in widths)
+
+
+def norm_equivalence(network: Network, norm: float) -> float:
+    """K_1 of each output, or K_4 in both other norms."""
+    if norm == 2:
+        return averaged(network, 1.0) + averaged(network, math.inf)
+    pieces = network.output_size if norm == math.inf else min(network.input_size, 64)
+    return pieces * combettes_pesquet(network, 2.0)
+
+
+def unknown(network: Network, norm: float) -> float:
+    """Of a solver, or of a search."""
+    return math.inf
+
+
+def _columns(network: Network, norm: float) -> int:
+    """How many vectors `methods.monotone` puts through the network."""
+    n, m = network.input_size, network.output_size
+    if norm == math.inf or (norm == 1 and not network.has_pools):
+        return 1
+    return n if network.has_pools else min(n, m)
+
+
+def _norm_of_columns(network: Network, norm: float) -> float:
+    return _gram(network.input_size, network.output_size) if norm == 2 else 0.0
+
+
+def _segments(network: Network) -> float:
+    """The rows of every R_k, pulled back to the input."""
+    costs = [affine.operator.cost for affine in network.affines]
+    return math.prod(network.batch_shape) * sum(
+        radius(network, k).shape[0] * sum(costs[:k]) for k in range(1, network.depth + 2)
+    )
+
+
+def _pairs(network: Network) -> list[tuple[int, int]]:
+    """The shapes of all segments."""
+    sizes = [affine.operator.shape[1] for affine in network.affines]
+    ends = range(1, network.depth + 2)
+    return [(radius(network, k).shape[0], sizes[j]) for k in ends for j in range(k)]
+
+
+def _entries(network: Network) -> float:
+    return float(sum(rows * size for rows, size in _pairs(network)))
+
+
+def _gram(m: int, n: int) -> float:
+    """A certified spectral norm of a dense matrix."""
+    side = min(m, n)
+    return float(side**2 * max(m, n) + EIGENVALUES * side**3)
+
+
+def _spectral(operator: Operator) -> float:
+    m, n = operator.shape
+    dense = _gram(m, n)
+    return dense if operator.cost >= m * n else min(m, n) * 2.0 * operator.cost + dense
