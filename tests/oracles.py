@@ -117,10 +117,44 @@ def _paths(weights, pairs):
             yield [segment(weights, pairs, k, j) for j, k in itertools.pairwise(ends)]
 
 
-def k_star(weights, stages, norm):
+def plain_product(weights, stages, norm):
     return math.prod(norm_of(w, norm) for w in weights) * math.prod(
         stage.factor(norm) for stage in stages
     )
+
+
+def k_star(weights, stages, norm):
+    """By blocks, each stage's neurons of slopes [1, 1] apart from the others, each value at most
+    that of the plain product."""
+    before, values, whole = [slice(None)], [1.0], 1.0
+    for weight, stage in itertools.zip_longest(weights, stages):
+        blocks = _blocks_of(stage, norm)
+        whole *= norm_of(weight, norm) * (stage.factor(norm) if stage else 1.0)
+        values = [
+            min(
+                s
+                * sum(
+                    norm_of(weight[i][:, j], norm) * v for j, v in zip(before, values, strict=True)
+                ),
+                whole,
+            )
+            for i, s in blocks
+        ]
+        before = [i for i, _ in blocks]
+        whole = values[0] if len(values) == 1 else whole
+    return whole
+
+
+def _blocks_of(stage, norm):
+    if not isinstance(stage, Slope):
+        return [(slice(None), stage.factor(norm) if stage else 1.0)]
+    carried = (stage.alpha == 1) & (stage.beta == 1)
+    if carried.all() or not carried.any():
+        return [(slice(None), stage.factor(norm))]
+    return [
+        (part, Slope(stage.alpha[part], stage.beta[part]).factor(norm))
+        for part in (carried, ~carried)
+    ]
 
 
 def k_1(weights, stages, norm):

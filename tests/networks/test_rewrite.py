@@ -175,7 +175,7 @@ def test_table_of_the_maximum():
     root = math.sqrt(2)
     golden = root * (1 + math.sqrt(5)) / 2  # 2.2882
     expected = {
-        "K_star": ([1, 1, 1], [2, golden, 4]),
+        "K_star": ([1, 1, 1], [2, golden, 3]),
         "K_1": ([1, root, 2], [1, (1 + root) / root, 3]),
         "K_3": ([1, root, 2], [2, math.sqrt(5), 3]),
         "K_4": ([1, root, 2], [1, root, 2]),

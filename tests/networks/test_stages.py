@@ -228,6 +228,28 @@ def test_norms_of_slope_and_between_stages(norm):
     assert SlopeStage.uniform(act.leaky_relu(-2.0), 3).norm(norm) == 2.0
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ALL)
+def test_blocks_part_the_neurons_and_bound_each_part(name, norm):
+    stage = ALL[name]
+    blocks = stage.blocks(norm)
+    if len(blocks) == 1:
+        assert blocks == [(None, stage.norm(norm))]
+        return
+    index = torch.cat([part for part, _ in blocks])
+    assert index.sort().values.tolist() == list(range(stage.shape[0]))
+    for part, factor in blocks:
+        greatest = np.maximum(stage.alpha[part].abs(), stage.beta[part].abs()).max()
+        assert factor == greatest
+
+
+def test_the_carried_neurons_are_those_of_slope_one():
+    stage = SlopeStage.mixed(["relu", "identity", act.leaky_relu(3.0), "identity"])
+    (carried, one), (others, three) = stage.blocks(2)
+    assert (carried.tolist(), one, others.tolist(), three) == ([1, 3], 1.0, [0, 2], 3.0)
+    assert len(SlopeStage.uniform("identity", 3).blocks(2)) == 1
+
+
 def test_mixed_slope_stage_keeps_the_neurons_apart():
     stage = SlopeStage.mixed(["relu", "abs", "tanh", "relu", act.leaky_relu(0.5)])
     z = torch.randn(3, 2, 5, dtype=torch.float64)

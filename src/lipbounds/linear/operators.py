@@ -368,6 +368,24 @@ def compose(outer: Operator, inner: Operator) -> Operator:
     return factors[0] if len(factors) == 1 else Composition(factors)
 
 
+def restricted(operator: Operator, rows: Tensor | None, columns: Tensor | None) -> Operator:
+    """W_IJ, the rows and columns of the given indices; None for all of them."""
+    if rows is not None:
+        operator = compose(_selection(rows, operator.shape[0]), operator)
+    if columns is not None:
+        operator = compose(operator, _selection(columns, operator.shape[1], transposed=True))
+    return operator
+
+
+def _selection(index: Tensor, size: int, transposed: bool = False) -> Sparse:
+    """x -> x[index], or its transpose."""
+    one = torch.ones(len(index), dtype=torch.float64, device=index.device)
+    place = torch.arange(len(index), device=index.device)
+    if transposed:
+        return Sparse(index, place, one, (size, len(index)))
+    return Sparse(place, index, one, (len(index), size))
+
+
 def blocks(size: int, width: int) -> Iterator[slice]:
     """Slices of range(size) such that a block of `width`-entry rows stays within memory."""
     step = max(1, BLOCK_ENTRIES // max(1, width))

@@ -31,10 +31,11 @@ def eclipse_fast(network: Network, norm: float) -> Tensor:
     """ECLipsE-Fast: tau_j = r_j (r_j + |m_j|) h, h = || H ||_2, for slopes m_j +- r_j.
 
     Putting h I for H makes Sigma_k diagonal, and this tau its minimiser: Sigma_k <= diag((r_j +
-    |m_j|)^2) h, so that the value is at most K_*. For ReLU r = m = 1/2: lambda = 2 / h, as in the
-    paper. For max(a, b) stages tau = p h / 2, p the most neurons that one input is picked by: then
-    Sigma_k <= p h I, as sum_j a_j^2 + b_j^2 - y_j^2 + 2 (y_j - a_j) (y_j - b_j) is a sum of squares
-    and sum_j a_j^2 + b_j^2 <= p |z|^2. (All up to STIFF, where a neuron has one slope only.)
+    |m_j|)^2) h, so that the value is at most the plain product of norms. For ReLU r = m = 1/2:
+    lambda = 2 / h, as in the paper. For max(a, b) stages tau = p h / 2, p the most neurons that one
+    input is picked by: then Sigma_k <= p h I, as sum_j a_j^2 + b_j^2 - y_j^2 + 2 (y_j - a_j)
+    (y_j - b_j) is a sum of squares and sum_j a_j^2 + b_j^2 <= p |z|^2. (All up to
+    STIFF, where a neuron has one slope only.)
     Returns an upper bound of D*_2, a 0-d tensor. Raises UnsupportedError for an ensemble, a pool
     kept whole, or another norm than 2.
     """

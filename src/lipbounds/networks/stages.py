@@ -51,6 +51,11 @@ class Stage(ABC):
     def norm(self, norm: float) -> float:
         """s(p) >= sup over T of || C + T R ||_p."""
 
+    @abstractmethod
+    def blocks(self, norm: float) -> list[tuple[Tensor | None, float]]:
+        """A partition of the neurons into (I, s_I) with || (S z)_I ||_p <= s_I || z_I ||_p for
+        every linearisation S; (None, s) alone for all of them."""
+
 
 class SlopeStage(Stage):
     """Activations applied neuron by neuron, neuron j with secant slopes in [alpha_j, beta_j].
@@ -123,10 +128,22 @@ class SlopeStage(Stage):
         return bound
 
     def majorant(self, v):
-        return v * torch.maximum(self.alpha.abs(), self.beta.abs())
+        return v * self._greatest_slopes
 
     def norm(self, norm):
-        return float(torch.maximum(self.alpha.abs(), self.beta.abs()).max())
+        return float(self._greatest_slopes.max())
+
+    def blocks(self, norm):
+        """The neurons of slopes [1, 1], which carry a value on, apart from the others."""
+        carried = (self.alpha == 1) & (self.beta == 1)
+        if bool(carried.all()) or not bool(carried.any()):
+            return [(None, self.norm(norm))]
+        parts = (part.nonzero().flatten() for part in (carried, ~carried))
+        return [(part, float(self._greatest_slopes[part].max())) for part in parts]
+
+    @property
+    def _greatest_slopes(self) -> Tensor:
+        return torch.maximum(self.alpha.abs(), self.beta.abs())
 
 
 class BetweenStage(Stage):
@@ -179,6 +196,9 @@ class BetweenStage(Stage):
         picks += torch.bincount(self.second[self.first != self.second], minlength=self.shape[1])
         return float(picks.max()) ** (0.0 if norm == math.inf else 1.0 / norm)
 
+    def blocks(self, norm):
+        return [(None, self.norm(norm))]
+
 
 class PoolStage(Stage):
     """Max-pooling kept whole: y_j = max of z over the indices in row j of `windows` (m, w).
@@ -227,6 +247,9 @@ class PoolStage(Stage):
         pairs = torch.unique((window * self.shape[1] + self.windows).flatten())
         most = torch.bincount(pairs % self.shape[1]).max()
         return float(most) ** (0.0 if norm == math.inf else 1.0 / norm)
+
+    def blocks(self, norm):
+        return [(None, self.norm(norm))]
 
 
 def between_tree(windows: Tensor, size: int) -> list[BetweenStage]:
