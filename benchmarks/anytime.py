@@ -37,7 +37,7 @@ def main(name: str, norm: str, seconds: float) -> None:
     def tell(elapsed: float, value: torch.Tensor) -> None:
         print(f"{elapsed:7.1f}  {float(value):.6g}", flush=True)
 
-    value = lb.bound(one, "K_5", NORMS[norm], seconds=seconds, progress=tell).value
+    value = lb.bound(one, "K_5", NORMS[norm], seconds=seconds, progress=tell).upper
     print(f"{time.monotonic() - begin:7.1f}  {value:.6g}  done")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{peak:.2f} GiB at most")

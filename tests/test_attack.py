@@ -48,7 +48,7 @@ def cell_ensemble(name):
 
 def all_bounds(network, norm, treatments=("implicit",)):
     return {
-        (name, treatment): torch.as_tensor(lb.bound(network, name, norm, treatment).value)
+        (name, treatment): torch.as_tensor(lb.bound(network, name, norm, treatment).upper)
         for name, treatment in itertools.product(NAMES, treatments)
     }
 

@@ -31,7 +31,7 @@ SUMS = (1, math.inf)
 
 def values(sample, norm, network=None):
     network = sample.network if network is None else network
-    return {name: lb.bound(network, name, norm).value for name in NAMES}
+    return {name: lb.bound(network, name, norm).upper for name in NAMES}
 
 
 def below(small, large, k):
@@ -141,8 +141,8 @@ def test_norms_of_k_4_come_from_its_map(slopes, pools):
     for network in (slopes.network, pools.network, lb.explicit(pools.network)):
         eye = np.eye(network.input_size)
         matrix = np.array([lb.sensitivity(network, e).numpy() for e in eye]).T
-        k = {norm: lb.bound(network, "K_4", norm).value for norm in NORMS}
-        k_3 = {norm: lb.bound(network, "K_3", norm).value for norm in NORMS}
+        k = {norm: lb.bound(network, "K_4", norm).upper for norm in NORMS}
+        k_3 = {norm: lb.bound(network, "K_3", norm).upper for norm in NORMS}
         assert k[1] == pytest.approx(matrix.sum(0).max(), rel=1e-9, abs=1e-11 * k_3[1])
         assert k[2] == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-9, abs=1e-11 * k_3[2])
         at_ones = float(lb.sensitivity(network, np.ones(len(eye))).max())
@@ -233,8 +233,8 @@ def test_rescaling_homogeneous_neurons_leaves_k_3_and_k_4(seed, depth, norm):
     error = (rescaled(x) - sample.network(x)).abs().max()
     assert float(error) <= 1e-9 * (1 + values(sample, math.inf)["K_3"]) * 10
     for name in ("K_3", "K_4"):
-        before, after = (lb.bound(n, name, norm).value for n in (sample.network, rescaled))
-        majorant = lb.bound(sample.network, "K_3", norm).value
+        before, after = (lb.bound(n, name, norm).upper for n in (sample.network, rescaled))
+        majorant = lb.bound(sample.network, "K_3", norm).upper
         assert after == pytest.approx(before, rel=1e-9, abs=1e-10 * majorant), name
 
 
@@ -242,7 +242,7 @@ def test_rescaling_homogeneous_neurons_leaves_k_3_and_k_4(seed, depth, norm):
 
 
 def all_values(network):
-    return {name: [lb.bound(network, name, norm).value for norm in NORMS] for name in NAMES}
+    return {name: [lb.bound(network, name, norm).upper for norm in NORMS] for name in NAMES}
 
 
 def test_rescaling_changes_k_star_and_k_1():
@@ -279,11 +279,11 @@ def test_k_1_and_k_3_cannot_be_compared():
     sawtooth = lb.from_weights([[[2.0], [-2.0]], [[-1.0, -1.0]]])
     square = lb.from_weights([[[2.0], [-2.0], [1.0]], [[0.25, 0.25, 1.0]]])
     for norm, first, second in zip(NORMS, (2, 2, 2), (3, None, 2), strict=True):
-        assert lb.bound(sawtooth, "K_1", norm).value == pytest.approx(first, rel=1e-10)
-        assert lb.bound(sawtooth, "K_3", norm).value == pytest.approx(4, rel=1e-10)
-        assert lb.bound(square, "K_3", norm).value == pytest.approx(2, rel=1e-10)
+        assert lb.bound(sawtooth, "K_1", norm).upper == pytest.approx(first, rel=1e-10)
+        assert lb.bound(sawtooth, "K_3", norm).upper == pytest.approx(4, rel=1e-10)
+        assert lb.bound(square, "K_3", norm).upper == pytest.approx(2, rel=1e-10)
         if second:
-            assert lb.bound(square, "K_1", norm).value == pytest.approx(second, rel=1e-10)
+            assert lb.bound(square, "K_1", norm).upper == pytest.approx(second, rel=1e-10)
 
 
 def test_strategies_reach_every_kind_of_stage():

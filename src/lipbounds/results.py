@@ -51,7 +51,3 @@ class Bound:
         if self.status is Status.CONVERGED:
             return ""
         return f"stopped by {self.status}" + (f": {self.left}" if self.left else "")
-
-    @property
-    def value(self):  # TODO: goes with its last user
-        return self.lower if self.name == "lower_bound" else self.upper

@@ -19,16 +19,16 @@ def network():
 
 @pytest.mark.parametrize("norm", [1, 2, math.inf])
 def test_is_the_least_with_its_name(norm):
-    values = {name: lb.bound(network(), name, norm).value for name in QUICK}
+    values = {name: lb.bound(network(), name, norm).upper for name in QUICK}
     found = lb.bound(network(), "best", norm)
-    assert found.value == min(values.values())
-    assert values[found.winner] == found.value
+    assert found.upper == min(values.values())
+    assert values[found.winner] == found.upper
 
 
 def test_names_and_options_are_the_users():
     found = lb.bound(network(), "best", 2, names=["K_2", "K_3"], options={"K_2": {"budget": 1.0}})
     assert found.winner == "K_2"
-    assert found.value == lb.bound(network(), "K_2", 2, budget=1.0).value
+    assert found.upper == lb.bound(network(), "K_2", 2, budget=1.0).upper
 
 
 def test_methods_that_do_not_apply_are_passed_over(monkeypatch):
@@ -50,7 +50,7 @@ def test_ensemble_has_a_winner_each():
         lb.bound(lb.from_weights([w[i] for w in weights]), "best", 2, names=["K_star", "K_4"])
         for i in range(2)
     ]
-    np.testing.assert_allclose(found.value, [one.value for one in each])
+    np.testing.assert_allclose(found.upper, [one.upper for one in each])
     assert list(found.winner) == [one.winner for one in each] == ["K_star", "K_4"]
 
 
@@ -67,4 +67,4 @@ def test_names_are_a_list():
 
 def test_the_registry_entry_gives_the_least_alone():
     value = BOUNDS["best"].upper(network(), 2.0)
-    assert float(value) == lb.bound(network(), "best", 2).value
+    assert float(value) == lb.bound(network(), "best", 2).upper

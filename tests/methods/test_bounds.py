@@ -32,7 +32,7 @@ from lipbounds.studies.cases.random import ensemble
 def check_against_oracles(sample, treatment="implicit"):
     for name, norm in itertools.product(NAMES, NORMS):
         exact = oracles.bound(name, sample.weights, sample.stages, norm)
-        value = lb.bound(sample.network, name, norm, treatment).value
+        value = lb.bound(sample.network, name, norm, treatment).upper
         # Cancellation costs K_1 and K_4 rounding in proportion to products of norms.
         slack = 1e-11 * oracles.plain_product(sample.weights, sample.stages, norm)
         assert exact * (1 - 1e-12) <= value, (name, norm)
@@ -62,8 +62,8 @@ def test_implicit_pools_equal_the_oracles(sample):
 @given(pooled_networks())
 def test_between_stages_equal_the_oracles(sample):
     check_against_oracles(between_sample(sample))
-    explicit = lb.bound(sample.network, "K_4", 1, "explicit").value
-    assert explicit == lb.bound(between_sample(sample).network, "K_4", 1).value
+    explicit = lb.bound(sample.network, "K_4", 1, "explicit").upper
+    assert explicit == lb.bound(between_sample(sample).network, "K_4", 1).upper
 
 
 GROUPS = [
@@ -110,14 +110,14 @@ def test_cnn_in_both_treatments_equals_the_oracles(name, norm):
     module, weights, stages = cnn_sample()
     network = lb.from_torch(module, IMAGE)
     exact = oracles.bound(name, weights, stages, norm)
-    value = lb.bound(network, name, norm, "implicit").value
+    value = lb.bound(network, name, norm, "implicit").upper
     assert exact * (1 - 1e-13) <= value <= exact * (1 + 1e-9)
     at = next(i for i, stage in enumerate(stages) if isinstance(stage, Pool))
     tree = halved(stages[at].member)
     stages[at : at + 1] = tree
     weights[at + 1 : at + 1] = [np.eye(len(tree[0].p))]
     exact = oracles.bound(name, weights, stages, norm)
-    value = lb.bound(network, name, norm, "explicit").value
+    value = lb.bound(network, name, norm, "explicit").upper
     assert exact * (1 - 1e-13) <= value <= exact * (1 + 1e-9)
 
 
@@ -161,7 +161,7 @@ def square_weights(m):
 
 
 def values(network, name):
-    return [lb.bound(network, name, norm).value for norm in NORMS]
+    return [lb.bound(network, name, norm).upper for norm in NORMS]
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 4, 6])
@@ -276,7 +276,7 @@ def test_no_rational_value_is_undercut(name, norm):
         beta = [stage.beta.tolist() for stage in network.stages]
         exact = Rational(weights, alpha, beta).bounds(norm)
         for bound in NAMES:
-            value = Fraction(lb.bound(network, bound, norm).value)
+            value = Fraction(lb.bound(network, bound, norm).upper)
             assert value >= exact[bound], bound
             majorant = exact["K_3"] if bound in ("K_3", "K_4") else exact["K_star"]
             assert value <= exact[bound] * (1 + Fraction(1, 10**12)) + majorant / 10**12
@@ -292,8 +292,8 @@ def test_rounding_of_near_cancellation_in_depth_is_covered(norm):
     network = lb.from_weights([third, ones, ones.T @ ones], activation="identity")
     exact = np.zeros((3, 1))
     for name in NAMES:
-        assert lb.bound(network, name, norm).value >= np.linalg.norm(exact, norm)
-    k_3, k_4 = (lb.bound(network, name, norm).value for name in ("K_3", "K_4"))
+        assert lb.bound(network, name, norm).upper >= np.linalg.norm(exact, norm)
+    k_3, k_4 = (lb.bound(network, name, norm).upper for name in ("K_3", "K_4"))
     assert 0 < k_4 < 1e-10 * k_3
 
 
@@ -302,7 +302,7 @@ def test_deep_badly_scaled_networks_have_l2_bounds():
     weights = [np.eye(3) * 1e-5] * 40 + [np.eye(3) * 1e5] * 40
     network = lb.from_weights(weights)
     for name in NAMES:
-        assert lb.bound(network, name, 2).value == pytest.approx(1, rel=1e-9)
+        assert lb.bound(network, name, 2).upper == pytest.approx(1, rel=1e-9)
 
 
 # Ensembles, sensitivity, requests
@@ -322,8 +322,8 @@ def test_ensembles_equal_the_loop_over_members(activation):
     for s in range(7):
         member = lb.from_weights([w[s] for w in weights], activation=activation)
         for name, norm in itertools.product(NAMES, NORMS):
-            value = lb.bound(member, name, norm).value
-            whole = lb.bound(network, name, norm).value
+            value = lb.bound(member, name, norm).upper
+            whole = lb.bound(network, name, norm).upper
             assert whole.shape == (7,)
             assert whole[s] == pytest.approx(value, rel=1e-9, abs=1e-12)
             rows = table[(table["sample"] == s) & (table.norm == norm) & (table.bound == name)]
@@ -374,10 +374,10 @@ def test_sensitivity_of_ensembles_and_images():
 @pytest.mark.parametrize("norm", NORMS)
 def test_affine_networks_have_their_norm(name, norm):
     w = matrix(np.random.default_rng(8), 4, 3)
-    value = lb.bound(lb.from_weights([w]), name, norm).value
+    value = lb.bound(lb.from_weights([w]), name, norm).upper
     assert value == pytest.approx(np.linalg.norm(abs(w) if name in ("K_3", "K_4") else w, norm))
     zero = lb.from_weights([w * 0, np.ones((2, 4))])
-    assert lb.bound(zero, name, norm).value == 0.0
+    assert lb.bound(zero, name, norm).upper == 0.0
 
 
 def test_bounds_lists_each_pair_once():
@@ -392,7 +392,7 @@ def test_bounds_lists_each_pair_once():
     for result, row in zip(seen, table.itertuples(), strict=True):
         assert (result.name, result.norm, result.treatment) == (row.bound, row.norm, row.treatment)
         again = lb.bound(network, row.bound, row.norm, row.treatment)
-        assert row.value == result.value == again.value and result.lower is None
+        assert row.value == result.upper == again.upper and result.lower is None
     dense_network = lb.from_weights([np.eye(2), np.eye(2)])
     assert set(lb.bounds(dense_network, names=["K_3"]).treatment) == {"explicit"}
     both = lb.bounds(dense_network, ["K_3"], treatments=["implicit", "explicit"])
@@ -498,7 +498,7 @@ def test_seconds_are_a_number_that_is_not_negative(seconds):
 def test_seconds_may_be_without_limit(name):
     network, norm = lb.from_weights([np.eye(2), np.eye(2)]), lb.BOUNDS[name].norms[-1]
     for seconds in (math.inf, np.float64(20), 20):
-        assert lb.bound(network, name, norm, seconds=seconds).value >= 1.0
+        assert lb.bound(network, name, norm, seconds=seconds).upper >= 1.0
 
 
 def test_options_of_no_bound_raise_before_any_work():

@@ -28,7 +28,7 @@ def values(network, norm):
     found = {}
     for name in (name for name, p in PAIRS if p == norm):
         try:
-            found[name] = lb.bound(network, name, norm).value
+            found[name] = lb.bound(network, name, norm).upper
         except lb.UnsupportedError:
             found[name] = None
     return found
@@ -56,7 +56,7 @@ def test_every_method_is_above_every_vertex_or_refuses_with_pools(sample, norm):
 @pytest.mark.parametrize("level", [1, 3])
 @pytest.mark.parametrize("name, norm", PAIRS)
 def test_saw_tooth(name, norm, level):
-    assert lb.bound(sawtooth(level), name, norm).value >= 2.0**level * (1 - 1e-12)
+    assert lb.bound(sawtooth(level), name, norm).upper >= 2.0**level * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -65,8 +65,8 @@ def test_orderings(seed, norm):
     """lower <= D* <= the tight ones <= the cheap ones they relax."""
     network = build("gaussian_3-5-5-2", seed)
     k = values(network, norm)
-    k["D*"] = lb.relaxation_optimum(network, norm).value
-    k["lower"] = lb.lower_bound(network, norm, seconds=1).value
+    k["D*"] = lb.relaxation_optimum(network, norm).upper
+    k["lower"] = lb.lower_bound(network, norm, seconds=1).lower
     below = [("lower", "D*"), ("K_1", "K_star"), ("best", "K_4"), ("K_3", "path_norm")]
     below += [("D*", name) for name in BOUNDS if name in k]
     if norm == 2:
@@ -82,9 +82,9 @@ def test_ratios_to_the_relaxation_optimum_are_those_known():
     """k5.md and the issue: on 6-16-16-3 in l-infinity GeoLIP about 1.1, K_4 2.3 to 2.7 times D*."""
     network = build("gaussian_6-16-16-3", 0)
     optimum = lb.relaxation_optimum(network, math.inf)
-    assert optimum.value <= optimum.lower * (1 + 1e-9)
-    assert 1 <= lb.bound(network, "geolip", math.inf).value / optimum.value < 1.15
-    assert 2.1 < lb.bound(network, "K_4", math.inf).value / optimum.value < 2.9
+    assert optimum.upper <= optimum.lower * (1 + 1e-9)
+    assert 1 <= lb.bound(network, "geolip", math.inf).upper / optimum.upper < 1.15
+    assert 2.1 < lb.bound(network, "K_4", math.inf).upper / optimum.upper < 2.9
 
 
 @pytest.mark.parametrize("name, norm", PAIRS)
@@ -97,8 +97,8 @@ def test_neurons_may_be_permuted(name, norm):
     functions = [[SLOPES[name_of(stage, i)][2] for i in order] for stage, order in
                  zip(sample.stages, (p, q), strict=True)]  # fmt: skip
     other = lb.from_weights([torch.from_numpy(x.copy()) for x in permuted], None, functions)
-    value = lb.bound(sample.network, name, norm).value
-    assert lb.bound(other, name, norm).value == pytest.approx(value, rel=SLACK)
+    value = lb.bound(sample.network, name, norm).upper
+    assert lb.bound(other, name, norm).upper == pytest.approx(value, rel=SLACK)
 
 
 def name_of(stage, i):

@@ -62,7 +62,7 @@ def whole(forms, theta):
 @given(slope_networks(), st.sampled_from(NORMS))
 def test_agrees_with_a_conic_solver(sample, norm):
     """LipSDP-Neuron in l2, GeoLIP in l1 and l-infinity, by Clarabel, for mixed slopes."""
-    other = lb.bound(sample.network, "lipsdp_neuron" if norm == 2 else "geolip", norm).value
+    other = lb.bound(sample.network, "lipsdp_neuron" if norm == 2 else "geolip", norm).upper
     assert ellipsoidal(sample.network, norm) == pytest.approx(other, rel=1e-4)
 
 
@@ -70,7 +70,7 @@ def test_agrees_with_a_conic_solver(sample, norm):
 @given(pooled_networks(), st.sampled_from(NORMS))
 def test_agrees_with_a_conic_solver_on_maxima(sample, norm):
     network = between_sample(sample).network
-    other = lb.bound(network, "lipsdp_neuron" if norm == 2 else "geolip", norm).value
+    other = lb.bound(network, "lipsdp_neuron" if norm == 2 else "geolip", norm).upper
     value = float(ellipsoidal(network, norm))
     # Badly scaled maxima are hard for the solver: there ours may be less.
     assert value <= other * (1 + 1e-4)
@@ -227,7 +227,7 @@ def test_degenerate_networks(weights, norm, activation):
     optimum = oracles.norms_of(jacobians, norm).max()
     value = float(ellipsoidal(network, norm))
     assert optimum * (1 - 1e-12) <= value
-    assert value <= float(lb.bound(network, "K_4" if norm != 2 else "K_1", norm).value) * (1 + 1e-6)
+    assert value <= float(lb.bound(network, "K_4" if norm != 2 else "K_1", norm).upper) * (1 + 1e-6)
     if len(weights) <= 1 or activation == "identity":
         assert value == pytest.approx(optimum, rel=1e-5)
 
@@ -241,7 +241,7 @@ def test_prelu_before_overlapping_maxima(norm):
     module = nn.Sequential(prelu, nn.Unflatten(-1, (1, 3)), pool, nn.Flatten(), nn.Linear(3, 1))
     module[-1].weight.data = torch.tensor([[1.0, 0.0, 0.0]])
     network = lb.from_torch(module.eval(), (3,))
-    assert 100 <= lb.bound(network, "K_5", norm).value <= 100 * (1 + 1e-6)
+    assert 100 <= lb.bound(network, "K_5", norm).upper <= 100 * (1 + 1e-6)
     if norm == math.inf:
         assert float(lb.sensitivity(network, [1.0, 1.0, 1.0], "K_5").max()) >= 100
 
@@ -279,9 +279,9 @@ def test_an_ensemble_has_the_values_of_its_networks(norm):
 def test_an_ensemble_with_identities_has_the_values_of_its_networks(activation, norm):
     rng = np.random.default_rng(1)
     w = [rng.standard_normal((3, *s)) for s in ((4, 3), (4, 4), (2, 4))]
-    together = lb.bound(lb.from_weights(w, activation=activation), "K_5", norm).value
+    together = lb.bound(lb.from_weights(w, activation=activation), "K_5", norm).upper
     each = [lb.from_weights([x[i] for x in w], activation=activation) for i in range(3)]
-    single = [lb.bound(one, "K_5", norm).value for one in each]
+    single = [lb.bound(one, "K_5", norm).upper for one in each]
     assert together.tolist() == pytest.approx(single, rel=1e-5)
     if norm == math.inf:
         rows = lb.sensitivity(lb.from_weights(w, activation=activation), [1.0] * 3, "K_5")
@@ -297,7 +297,7 @@ def test_neurons_that_are_linear_in_one_piece_only():
     pool = PoolStage(torch.tensor([[0, 2, 2], [0, 1, 2]]), 3)
     stages = pool, SlopeStage.mixed(["relu", "leaky_relu", "identity"])
     network = lb.explicit(Network(tuple(affines), stages))
-    other = lb.bound(network, "geolip", 1).value
+    other = lb.bound(network, "geolip", 1).upper
     assert ellipsoidal(network, 1.0) == pytest.approx(other, rel=1e-5)
 
 
@@ -317,7 +317,7 @@ def test_short_of_time_l2_is_no_worse_than_K_2(monkeypatch):
     network = gaussian([6, 16, 16, 3], 0)
     monkeypatch.setattr(module, "_steps_in_time", lambda *_: 8.0)
     value = float(ellipsoidal(network, 2.0, steps=1))
-    assert value <= lb.bound(network, "K_2").value < lb.bound(network, "K_1").value
+    assert value <= lb.bound(network, "K_2").upper < lb.bound(network, "K_1").upper
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -376,7 +376,7 @@ def test_no_time_leaves_the_cheap_bound_and_progress_is_told():
         told = []
         none = float(ellipsoidal(network, norm, seconds=0.0))
         names = ("K_star", "K_4" if norm != 2 else "K_1")
-        assert none == min(lb.bound(network, name, norm).value for name in names)
+        assert none == min(lb.bound(network, name, norm).upper for name in names)
 
         def tell(seconds, bound, told=told):
             told.append((seconds, float(bound)))
@@ -392,11 +392,11 @@ def test_pools_kept_whole_are_taken_as_trees_with_K_4_known():
     module_ = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(8, 2)).double()
     network = lb.from_torch(module_, (1, 6, 6))
     for norm in NORMS:
-        both = {t: lb.bound(network, "K_5", norm, t).value for t in ("explicit", "implicit")}
+        both = {t: lb.bound(network, "K_5", norm, t).upper for t in ("explicit", "implicit")}
         assert both["implicit"] <= both["explicit"] * (1 + 1e-6)
         for treatment, value in both.items():
-            least = lb.bound(network, "K_4" if norm != 2 else "K_1", norm, treatment).value
-            assert lb.lower_bound(network, norm, seconds=0.5).value <= value <= least * (1 + 1e-6)
+            least = lb.bound(network, "K_4" if norm != 2 else "K_1", norm, treatment).upper
+            assert lb.lower_bound(network, norm, seconds=0.5).lower <= value <= least * (1 + 1e-6)
 
 
 @few
@@ -419,7 +419,7 @@ def test_sensitivity_by_K_5_is_K_5_of_every_output_alone(monkeypatch):
     first = network.affines[0]
     scaled = [dense(first.operator) * eps, *(dense(a.operator) for a in network.affines[1:])]
     alone = [
-        lb.bound(lb.from_weights([*scaled[:-1], row[None]]), "K_5", math.inf).value
+        lb.bound(lb.from_weights([*scaled[:-1], row[None]]), "K_5", math.inf).upper
         for row in scaled[-1]
     ]
     told = []

@@ -34,7 +34,7 @@ def converted(weights, stages, norm):
 @quick
 @given(st.one_of(slope_networks(), pooled_networks()), st.sampled_from(NORMS))
 def test_formula_and_soundness(sample, norm):
-    value = lb.bound(sample.network, "norm_equivalence", norm).value
+    value = lb.bound(sample.network, "norm_equivalence", norm).upper
     wanted = converted(sample.weights, sample.stages, norm)
     assert value == pytest.approx(wanted, rel=1e-6, abs=1e-9)
     jacobians = oracles.vertex_jacobians(sample.weights, sample.stages)
@@ -44,10 +44,10 @@ def test_formula_and_soundness(sample, norm):
 def test_many_inputs_take_the_whole_matrix(monkeypatch):
     rng = np.random.default_rng(0)
     network = lb.from_weights([rng.standard_normal((3, 5)), rng.standard_normal((2, 3))])
-    by_columns = lb.bound(network, "norm_equivalence", 1).value
+    by_columns = lb.bound(network, "norm_equivalence", 1).upper
     monkeypatch.setattr(equivalence, "COLUMNS", 4)
-    whole = lb.bound(network, "norm_equivalence", 1).value
-    assert whole == pytest.approx(math.sqrt(2) * lb.bound(network, "K_1", 2).value)
+    whole = lb.bound(network, "norm_equivalence", 1).upper
+    assert whole == pytest.approx(math.sqrt(2) * lb.bound(network, "K_1", 2).upper)
     assert by_columns < whole
 
 
@@ -58,12 +58,12 @@ def test_convolutional_networks(cnn, treatment):
     points = torch.randn(200, network.input_size, dtype=torch.float64)
     for norm in NORMS:
         sampled = torch.linalg.matrix_norm(network.jacobian(points), norm).max()
-        assert sampled <= lb.bound(network, "norm_equivalence", norm, treatment).value
+        assert sampled <= lb.bound(network, "norm_equivalence", norm, treatment).upper
 
 
 def test_base_is_an_option():
     network = lb.from_weights([np.eye(2), np.ones((3, 2))])
-    value = lb.bound(network, "norm_equivalence", math.inf, base="K_star").value
+    value = lb.bound(network, "norm_equivalence", math.inf, base="K_star").upper
     assert value == pytest.approx(2.0)  # each row of ones: l2 norm sqrt(2), times sqrt(2)
     for base in ("liplt", "no such bound", "norm_equivalence", "", ["K_4"]):
         with pytest.raises(lb.UnsupportedError, match=f"base {re.escape(repr(base))}"):
@@ -75,9 +75,9 @@ def test_the_least_of_several_may_be_the_base(norm):
     rng = np.random.default_rng(2)
     weights = [rng.standard_normal((3, 3, 2)), rng.standard_normal((3, 2, 3))]
     for network in (lb.from_weights(weights), lb.from_weights([w[0] for w in weights])):
-        found = lb.bound(network, "norm_equivalence", norm, base="best").value
+        found = lb.bound(network, "norm_equivalence", norm, base="best").upper
         for base in ("K_1", "K_4"):
-            other = lb.bound(network, "norm_equivalence", norm, base=base).value
+            other = lb.bound(network, "norm_equivalence", norm, base=base).upper
             assert np.all(found <= other)
 
 
@@ -85,9 +85,9 @@ def test_ensemble_is_each_network():
     rng = np.random.default_rng(1)
     weights = [rng.standard_normal((4, 3, 2)), rng.standard_normal((4, 2, 3))]
     for norm in NORMS:
-        together = lb.bound(lb.from_weights(weights), "norm_equivalence", norm).value
+        together = lb.bound(lb.from_weights(weights), "norm_equivalence", norm).upper
         apart = [
-            lb.bound(lb.from_weights([w[i] for w in weights]), "norm_equivalence", norm).value
+            lb.bound(lb.from_weights([w[i] for w in weights]), "norm_equivalence", norm).upper
             for i in range(4)
         ]
         np.testing.assert_allclose(together, apart, rtol=1e-9)

@@ -25,30 +25,30 @@ def recursion(weights, stages):
 @quick
 @given(slope_networks())
 def test_is_its_recursion_and_at_least_k_1(sample):
-    value = lb.bound(sample.network, "liplt", 2).value
+    value = lb.bound(sample.network, "liplt", 2).upper
     assert value == pytest.approx(recursion(sample.weights, sample.stages), rel=1e-7, abs=1e-9)
-    assert lb.bound(sample.network, "K_1", 2).value <= value * (1 + 1e-9) + 1e-12
+    assert lb.bound(sample.network, "K_1", 2).upper <= value * (1 + 1e-9) + 1e-12
 
 
 @quick
 @given(slope_networks(uniform=True))
 def test_is_k_1_with_one_interval_per_stage(sample):
-    value = lb.bound(sample.network, "liplt", 2).value
-    assert value == pytest.approx(lb.bound(sample.network, "K_1", 2).value, rel=1e-9)
+    value = lb.bound(sample.network, "liplt", 2).upper
+    assert value == pytest.approx(lb.bound(sample.network, "K_1", 2).upper, rel=1e-9)
 
 
 def test_is_greater_than_k_1_with_two_intervals():
     """|z| has radius 1 and the identity 0: the norm of R A sees that, the greatest radius not."""
     network = lb.from_weights([[[1.0], [3.0]], [[1.0, 1.0]]], None, [["abs", "identity"]])
-    assert lb.bound(network, "K_1", 2).value == pytest.approx(3 + np.sqrt(2))
-    assert lb.bound(network, "liplt", 2).value == pytest.approx(3 + np.sqrt(20))
+    assert lb.bound(network, "K_1", 2).upper == pytest.approx(3 + np.sqrt(2))
+    assert lb.bound(network, "liplt", 2).upper == pytest.approx(3 + np.sqrt(20))
 
 
 @quick
 @given(pooled_networks())
 def test_is_above_every_vertex_with_pools(sample):
     largest = oracles.norms_of(oracles.vertex_jacobians(sample.weights, sample.stages), 2).max()
-    assert largest <= lb.bound(sample.network, "liplt", 2).value * (1 + 1e-12)
+    assert largest <= lb.bound(sample.network, "liplt", 2).upper * (1 + 1e-12)
 
 
 def test_other_norms_raise():

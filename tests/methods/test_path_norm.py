@@ -30,15 +30,15 @@ def by_paths(weights, stages):
 def test_is_the_sum_over_all_paths(sample):
     wanted = by_paths(sample.weights, sample.stages)
     for norm in oracles.NORMS:
-        assert lb.bound(sample.network, "path_norm", norm).value == pytest.approx(wanted, rel=1e-9)
+        assert lb.bound(sample.network, "path_norm", norm).upper == pytest.approx(wanted, rel=1e-9)
 
 
 @quick
 @given(slope_networks())
 def test_relation_to_k_3(sample):
     """K_3 <= path norm <= m K_3 in l-infinity, n K_3 in l1; and K_3 <= path norm in l2."""
-    path = lb.bound(sample.network, "path_norm", 1).value
-    k_3 = {norm: lb.bound(sample.network, "K_3", norm).value for norm in oracles.NORMS}
+    path = lb.bound(sample.network, "path_norm", 1).upper
+    k_3 = {norm: lb.bound(sample.network, "K_3", norm).upper for norm in oracles.NORMS}
     assert max(k_3.values()) <= path * (1 + 1e-12)
     assert path <= sample.network.output_size * k_3[math.inf] * (1 + 1e-12)
     assert path <= sample.network.input_size * k_3[1] * (1 + 1e-12)
@@ -49,10 +49,10 @@ def test_relation_to_k_3(sample):
 def test_is_above_every_entrywise_sum_with_pools(sample):
     jacobians = oracles.vertex_jacobians(sample.weights, sample.stages)
     largest = abs(jacobians).sum((1, 2)).max()
-    assert largest <= lb.bound(sample.network, "path_norm", 2).value * (1 + 1e-12)
+    assert largest <= lb.bound(sample.network, "path_norm", 2).upper * (1 + 1e-12)
 
 
 def test_ensemble():
     weights = [np.array([[[1.0], [-2]], [[3], [0]]]), np.array([[[1.0, 1]], [[2, 5]]])]
-    value = lb.bound(lb.from_weights(weights), "path_norm", 1).value
+    value = lb.bound(lb.from_weights(weights), "path_norm", 1).upper
     np.testing.assert_allclose(value, [3, 6])

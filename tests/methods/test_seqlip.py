@@ -93,9 +93,9 @@ def test_weights_that_cancel_do_not_lose_the_bound(seed):
     for slope in (1.0, 1 - 10.0 ** -rng.integers(4, 16)):
         network = lb.from_weights(weights, activation=leaky_relu(slope))
         result, square = lb.bound(network, "K_2", 2), exact_square(weights, (slope, 1.0))
-        assert Fraction(float(result.lower)) ** 2 <= square <= Fraction(float(result.value)) ** 2
+        assert Fraction(float(result.lower)) ** 2 <= square <= Fraction(float(result.upper)) ** 2
         size = np.linalg.norm(weights[0]) * np.linalg.norm(weights[1])
-        assert result.value - result.lower <= 1e-10 * result.value + 1e-12 * size
+        assert result.upper - result.lower <= 1e-10 * result.upper + 1e-12 * size
 
 
 def test_rounding_of_the_center_is_counted():
@@ -103,7 +103,7 @@ def test_rounding_of_the_center_is_counted():
         np.array([[0.410741663681376], [-0.9880071189627424]]),
         np.array([[-0.5820415066520821, -0.24197062165389727]]),
     ]
-    value = lb.bound(lb.from_weights(weights, activation="identity"), "K_2", 2).value
+    value = lb.bound(lb.from_weights(weights, activation="identity"), "K_2", 2).upper
     assert Fraction(float(value)) ** 2 >= exact_square(weights, (1.0, 1.0))
     assert value <= 1e-14
 
@@ -115,7 +115,7 @@ def test_greedy_search_would_fall_short():
     exact = brute_k2(network)
     result = lb.bound(network, "K_2", 2)
     assert exact == pytest.approx(math.sqrt(2), rel=1e-12)
-    assert exact <= result.value <= exact * (1 + 1e-9)
+    assert exact <= result.upper <= exact * (1 + 1e-9)
     assert result.lower == pytest.approx(exact, rel=1e-9)
 
 
@@ -127,15 +127,15 @@ def test_fully_connected_against_brute_force(activation):
     weights = [rng.normal(size=s) for s in ((5, 3), (6, 5), (4, 6), (2, 4))]
     network = lb.from_weights(weights, activation=activation)
     exact, result = brute_k2(network), lb.bound(network, "K_2", 2)
-    assert exact <= result.value <= exact * (1 + 1e-8)
+    assert exact <= result.upper <= exact * (1 + 1e-8)
     assert exact * (1 - 1e-8) <= result.lower <= exact * (1 + 1e-12)
-    assert result.value <= lb.bound(network, "K_star", 2).value * (1 + 1e-9)
+    assert result.upper <= lb.bound(network, "K_star", 2).upper * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("treatment", lb.bounds(lb.from_weights([[[1.0]]])).treatment.unique())
 def test_affine_network(treatment):
     network = lb.from_weights([[[3.0, 4.0]]])
-    assert lb.bound(network, "K_2", 2, treatment).value == pytest.approx(5, rel=1e-9)
+    assert lb.bound(network, "K_2", 2, treatment).upper == pytest.approx(5, rel=1e-9)
 
 
 @pytest.mark.parametrize("treatment", ["explicit", "implicit"])
@@ -153,18 +153,18 @@ def test_pools_against_brute_force(treatment, overlap):
     if sum(s.shape[0] for s in treated.stages) > 40:
         pytest.skip("too many vertices")
     result = lb.bound(network, "K_2", 2, treatment)
-    worst = lb.bound(network, "K_star", 2, treatment).value
-    assert result.lower <= result.value <= worst * (1 + 1e-9)
-    assert result.value >= brute_k2(treated) * (1 - 1e-9)
+    worst = lb.bound(network, "K_star", 2, treatment).upper
+    assert result.lower <= result.upper <= worst * (1 + 1e-9)
+    assert result.upper >= brute_k2(treated) * (1 - 1e-9)
 
 
 def test_rank_deficient_and_zero_layers():
     w = np.outer([1.0, 2.0, 3.0], [1.0, -1.0])
     network = lb.from_weights([w, np.ones((3, 3)), w.T])
     exact, result = brute_k2(network), lb.bound(network, "K_2", 2)
-    assert exact <= result.value * (1 + 1e-12) and result.value <= exact * (1 + 1e-6)
+    assert exact <= result.upper * (1 + 1e-12) and result.upper <= exact * (1 + 1e-6)
     zero = lb.from_weights([w, np.zeros((3, 3)), w.T])
-    assert lb.bound(zero, "K_2", 2).value == pytest.approx(0, abs=1e-12)
+    assert lb.bound(zero, "K_2", 2).upper == pytest.approx(0, abs=1e-12)
 
 
 def test_ensemble_equals_its_members():
@@ -173,7 +173,7 @@ def test_ensemble_equals_its_members():
     together = lb.bound(lb.from_weights(weights), "K_2", 2)
     for i in range(4):
         alone = lb.bound(lb.from_weights([w[i] for w in weights]), "K_2", 2)
-        assert together.value[i] == pytest.approx(alone.value, rel=1e-9)
+        assert together.upper[i] == pytest.approx(alone.upper, rel=1e-9)
 
 
 @pytest.mark.parametrize("budget", [0.0, 1e4])
@@ -182,8 +182,8 @@ def test_out_of_budget_ends_are_valid(budget):
     weights = [rng.normal(size=s) for s in ((9, 5), (8, 9), (4, 8))]
     network = lb.from_weights(weights)
     exact, result = brute_k2(network), lb.bound(network, "K_2", 2, budget=budget)
-    assert result.lower <= exact <= result.value <= lb.bound(network, "K_star", 2).value
-    assert result.value > exact * (1 + 1e-6)  # it really ran out
+    assert result.lower <= exact <= result.upper <= lb.bound(network, "K_star", 2).upper
+    assert result.upper > exact * (1 + 1e-6)  # it really ran out
 
 
 def test_no_linearisation_exceeds_it():
@@ -192,7 +192,7 @@ def test_no_linearisation_exceeds_it():
         torch.randn(300, *s, generator=generator, dtype=torch.float64)
         for s in ((7, 4), (7, 7), (3, 7))
     ]
-    values = torch.from_numpy(lb.bound(lb.from_weights(weights), "K_2", 2, budget=1e5).value)
+    values = torch.from_numpy(lb.bound(lb.from_weights(weights), "K_2", 2, budget=1e5).upper)
     for _ in range(50):
         j = weights[0]
         for w in weights[1:]:

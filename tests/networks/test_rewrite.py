@@ -18,7 +18,7 @@ from lipbounds.networks.stages import BetweenStage, PoolStage, SlopeStage
 
 
 def values(network, name):
-    return [lb.bound(network, name, norm, "implicit").value for norm in NORMS]
+    return [lb.bound(network, name, norm, "implicit").upper for norm in NORMS]
 
 
 def maximum(weight):
@@ -145,7 +145,7 @@ def test_maxima_first_have_no_larger_k_4(sample):
     """docs/k5.md, proposition 18."""
     between = between_sample(sample).network
     for norm in NORMS:
-        before, after = (lb.bound(n, "K_4", norm).value for n in (between, maxima_first(between)))
+        before, after = (lb.bound(n, "K_4", norm).upper for n in (between, maxima_first(between)))
         assert after <= before * (1 + 1e-9)
 
 
@@ -159,10 +159,10 @@ def test_carried_maxima_have_the_same_k_4_and_no_smaller_k_1(sample):
     scale = 1 + float(between(x).abs().max())
     assert float((other(x) - between(x)).abs().max()) <= 1e-12 * scale * 1e3
     for norm in NORMS:
-        k_4, same = (lb.bound(n, "K_4", norm).value for n in (between, other))
-        slack = 1e-9 * lb.bound(other, "K_3", norm).value + 1e-9 * k_4
+        k_4, same = (lb.bound(n, "K_4", norm).upper for n in (between, other))
+        slack = 1e-9 * lb.bound(other, "K_3", norm).upper + 1e-9 * k_4
         assert abs(k_4 - same) <= slack
-        k_1, larger = (lb.bound(n, "K_1", norm).value for n in (between, other))
+        k_1, larger = (lb.bound(n, "K_1", norm).upper for n in (between, other))
         assert larger >= k_1 * (1 - 1e-9)
         if norm == 1:
             assert larger == pytest.approx(k_1, rel=1e-9, abs=1e-300)
@@ -208,11 +208,11 @@ def pool(windows, weight, after):
 def test_neither_treatment_always_wins():
     """docs/theory.md, section 9: max(a, b), and max(x, x) - x."""
     whole = pool([[0, 1]], [[1.0, 0.0], [0.0, 1.0]], [[1.0]])
-    assert lb.bound(whole, "K_4", math.inf, "implicit").value == pytest.approx(1, rel=1e-10)
-    assert lb.bound(whole, "K_4", math.inf, "explicit").value == pytest.approx(2, rel=1e-10)
+    assert lb.bound(whole, "K_4", math.inf, "implicit").upper == pytest.approx(1, rel=1e-10)
+    assert lb.bound(whole, "K_4", math.inf, "explicit").upper == pytest.approx(2, rel=1e-10)
     cancelling = pool([[0, 1], [2, 2]], [[1.0], [1.0], [1.0]], [[1.0, -1.0]])
-    assert lb.bound(cancelling, "K_4", math.inf, "implicit").value == pytest.approx(2, rel=1e-10)
-    assert 0 <= lb.bound(cancelling, "K_4", math.inf, "explicit").value < 1e-12
+    assert lb.bound(cancelling, "K_4", math.inf, "implicit").upper == pytest.approx(2, rel=1e-10)
+    assert 0 <= lb.bound(cancelling, "K_4", math.inf, "explicit").upper < 1e-12
 
 
 def test_merged_ensembles_keep_their_members_apart():

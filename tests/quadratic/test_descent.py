@@ -40,7 +40,7 @@ def value(network, norm, given, pieces=None):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_layered_start_is_feasible_with_the_products_value(norm):
-    product = float(lb.bound(gaussian([6, 8, 7, 3], 0), "K_star").value)
+    product = float(lb.bound(gaussian([6, 8, 7, 3], 0), "K_star").upper)
     given = layered_start(gaussian([6, 8, 7, 3], 0))
     found = value(gaussian([6, 8, 7, 3], 0), norm, given)
     assert math.isfinite(found)
@@ -56,7 +56,7 @@ def test_near_the_optimum_of_a_conic_solver():
     pytest.importorskip("cvxpy")
     network = gaussian([6, 16, 16, 3], 0)
     found = descend(network, 2.0, layered_start(network), seconds=60, steps=600)
-    solver = float(lb.bound(network, "lipsdp_neuron").value)
+    solver = float(lb.bound(network, "lipsdp_neuron").upper)
     assert float(certified_pieces(network, 2.0, found)) <= 1.01 * solver
 
 

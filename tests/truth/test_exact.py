@@ -84,7 +84,7 @@ def test_brackets_the_pieces_of_degenerate_networks(norm, kind, seed):
     assert pieces <= upper * (1 + 1e-12)
     assert lower >= pieces * (1 - NARROW)
     assert upper <= lower * (1 + NARROW)
-    assert upper <= float(lb.bound(network, "K_4", norm).value) * (1 + 1e-9)
+    assert upper <= float(lb.bound(network, "K_4", norm).upper) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -234,7 +234,7 @@ def test_a_small_cnn(norm):
     points = torch.rand(500, 36, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     attained = torch.linalg.matrix_norm(network.jacobian(points), norm).max()
     upper, lower, _ = exact(network, norm, 0.5, torch.full((1, 6, 6), 0.5), seconds=1.0)
-    averaged = float(lb.bound(network, "K_4", norm, "explicit").value)
+    averaged = float(lb.bound(network, "K_4", norm, "explicit").upper)
     assert float(attained) * (1 - 1e-9) <= upper <= averaged * (1 + 1e-9)
     assert 0.3 * float(attained) < lower <= upper
 
@@ -244,7 +244,7 @@ def test_no_time_at_all(norm):
     network = random_network(np.random.default_rng(1), (3, 6, 5, 2))
     upper, lower, _ = exact(network, norm, 1.0)
     early, late, _ = exact(network, norm, 1.0, seconds=0.0)
-    assert late <= lower <= upper <= early <= float(lb.bound(network, "K_4", norm).value) * 1.001
+    assert late <= lower <= upper <= early <= float(lb.bound(network, "K_4", norm).upper) * 1.001
 
 
 @pytest.mark.parametrize("radius", [1.0, math.inf])

@@ -142,12 +142,12 @@ def test_pools_and_convolutions(norm):
         for treated in (network, lb.explicit(network)):
             value, (x, y) = secant_lower_bound(treated, norm)
             assert value == pytest.approx(quotient(network, x, y, norm), rel=1e-7, abs=1e-12)
-            assert value <= lb.bound(treated, "K_star", norm).value
+            assert value <= lb.bound(treated, "K_star", norm).upper
     for name in ("overlap", "average"):
         network = lb.from_torch(small_cnns()[name], IMAGE)
         value, (x, y) = secant_lower_bound(network, norm, seconds=0.2)
         assert value == pytest.approx(quotient(network, x, y, norm), rel=1e-7)
-        assert value <= lb.bound(network, "K_1", norm).value
+        assert value <= lb.bound(network, "K_1", norm).upper
 
 
 def test_given_points_are_used():

@@ -23,13 +23,13 @@ def small(seed=0):
 @pytest.mark.parametrize("norm", NORMS)
 def test_known_constants(norm):
     for network, wanted in ((square(3), 1.875), (sawtooth(3), 8.0)):
-        assert lb.lower_bound(network, norm).value == pytest.approx(wanted, rel=1e-3)
+        assert lb.lower_bound(network, norm).lower == pytest.approx(wanted, rel=1e-3)
         optimum = lb.relaxation_optimum(network, norm)
-        assert optimum.lower <= wanted * (1 + 1e-12) <= optimum.value * (1 + 2e-12)
-        assert optimum.value == pytest.approx(wanted, rel=1e-9)
+        assert optimum.lower <= wanted * (1 + 1e-12) <= optimum.upper * (1 + 2e-12)
+        assert optimum.upper == pytest.approx(wanted, rel=1e-9)
         if norm != 2:
             found = lb.exact(network, norm, radius=0.5, center=[0.5])
-            assert found.value == pytest.approx(wanted, rel=1e-5)
+            assert found.upper == pytest.approx(wanted, rel=1e-5)
             assert found.lower == pytest.approx(wanted, rel=1e-5)
 
 
@@ -40,8 +40,8 @@ def test_lower_bound_is_the_quotient_of_its_witness(norm):
     rise = torch.linalg.vector_norm(small()(x) - small()(y), norm)
     quotient = float(rise / torch.linalg.vector_norm(x - y, norm))
     assert (found.name, found.norm) == ("lower_bound", float(norm))
-    assert 0.99 * quotient < found.value <= quotient * (1 + 1e-12)
-    assert lb.lower_bound(small(), norm, seed=3).value == found.value
+    assert 0.99 * quotient < found.lower <= quotient * (1 + 1e-12)
+    assert lb.lower_bound(small(), norm, seed=3).lower == found.lower
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -52,10 +52,10 @@ def test_order_of_the_truths(seed, norm):
     lower = lb.lower_bound(network, norm, seed)
     found, box = lb.exact(network, norm), lb.exact(network, norm, radius=0.3)
     optimum = lb.relaxation_optimum(network, norm)
-    assert lower.value <= found.value and box.lower <= found.value * (1 + 1e-9)
-    assert found.lower <= found.value <= optimum.value * (1 + 1e-9)
-    assert optimum.value <= lb.bound(network, "K_4", norm).value * (1 + 1e-9)
-    assert found.lower >= lower.value * (1 - 1e-5), "the search starts at the lower bound"
+    assert lower.lower <= found.upper and box.lower <= found.upper * (1 + 1e-9)
+    assert found.lower <= found.upper <= optimum.upper * (1 + 1e-9)
+    assert optimum.upper <= lb.bound(network, "K_4", norm).upper * (1 + 1e-9)
+    assert found.lower >= lower.lower * (1 - 1e-5), "the search starts at the lower bound"
 
 
 def test_the_witness_of_the_exact_constant_lies_in_its_box():
@@ -68,8 +68,8 @@ def test_the_witness_of_the_exact_constant_lies_in_its_box():
 def test_networks_with_pools_are_made_explicit(cnn):
     network = lb.from_torch(small_cnns()[cnn], IMAGE)
     optimum = lb.relaxation_optimum(network, math.inf, seconds=1)
-    assert lb.lower_bound(network, math.inf, seconds=1).value <= optimum.value
-    assert optimum.lower <= lb.bound(network, "K_4", math.inf, "explicit").value
+    assert lb.lower_bound(network, math.inf, seconds=1).lower <= optimum.upper
+    assert optimum.lower <= lb.bound(network, "K_4", math.inf, "explicit").upper
 
 
 def test_a_short_budget_still_gives_valid_ends():
@@ -77,9 +77,9 @@ def test_a_short_budget_still_gives_valid_ends():
     truth = lb.relaxation_optimum(network, 1)
     for seconds in (0.0, 1e-3):
         hasty = lb.relaxation_optimum(network, 1, seconds=seconds)
-        assert hasty.lower <= truth.value * (1 + 1e-9) and truth.lower <= hasty.value * (1 + 1e-9)
+        assert hasty.lower <= truth.upper * (1 + 1e-9) and truth.lower <= hasty.upper * (1 + 1e-9)
         found = lb.exact(network, 1, seconds=seconds)
-        assert found.lower <= found.value
+        assert found.lower <= found.upper
 
 
 def test_refusals():
