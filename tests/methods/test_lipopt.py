@@ -334,9 +334,9 @@ def test_what_is_refused():
     with pytest.raises(UnsupportedError, match="norm 2"):
         lipopt(lb.from_weights(layers), 2.0)
     pooled = pooled_sample(np.random.default_rng(0), ["slope", "pool"])
-    with pytest.raises(UnsupportedError, match="stage 2 is a PoolStage"):
+    with pytest.raises(UnsupportedError, match="stage 2, a max-pooling kept whole"):
         lipopt(pooled.network, math.inf)
-    with pytest.raises(UnsupportedError, match="BetweenStage"):
+    with pytest.raises(UnsupportedError, match="stage 2, a maximum of two entries"):
         lipopt(between_sample(pooled).network, math.inf)
     with pytest.raises(LipboundsError, match="degree 1 is less than 2"):
         lipopt(lb.from_weights(layers), math.inf, degree=1)

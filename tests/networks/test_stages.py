@@ -14,7 +14,7 @@ import lipbounds as lb
 from lipbounds.linear.operators import dense
 from lipbounds.linear.windows import sliding
 from lipbounds.networks import activations as act
-from lipbounds.networks.stages import BetweenStage, PoolStage, SlopeStage, between_tree
+from lipbounds.networks.stages import BetweenStage, PoolStage, SlopeStage, Stage, between_tree
 
 SIZE = 12
 POOLS = {
@@ -239,8 +239,111 @@ def test_blocks_part_the_neurons_and_bound_each_part(name, norm):
     index = torch.cat([part for part, _ in blocks])
     assert index.sort().values.tolist() == list(range(stage.shape[0]))
     for part, factor in blocks:
-        greatest = np.maximum(stage.alpha[part].abs(), stage.beta[part].abs()).max()
+        greatest = torch.maximum(stage.alpha[part].abs(), stage.beta[part].abs()).max()
         assert factor == greatest
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("name", PAIRS)
+def test_differences_lie_between_the_ends(name, scale):
+    stage = PAIRS[name]
+    a, b = sampled_pairs(stage.shape[1], scale)
+    y = (stage.evaluate(a) - stage.evaluate(b)).numpy()
+    ends = stage.ends().of((a - b).mT)
+    low, high = (end.mT.numpy() for end in ends)
+    assert (np.minimum(low, high) - 1e-13 <= y).all() and (y <= np.maximum(low, high) + 1e-13).all()
+    center, radius = dense(stage.center).numpy(), dense(stage.radius).numpy()
+    np.testing.assert_allclose(low + high, 2 * (a - b).numpy() @ center.T, atol=1e-12)
+    np.testing.assert_allclose(
+        abs(high - low), 2 * abs((a - b).numpy() @ radius.T), rtol=1e-12, atol=1e-12
+    )
+    assert stage.ends().met.tolist() == (~radius.any(1)).tolist()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_closed_form_carries_a_ball_into_a_ball(name):
+    """sum_j (y - low)_j (y - high)_j / tau_j >= |y|^2 / gain - |z|^2 for all y and z: the form is
+    positive semidefinite, up to the STIFF rows' rounding."""
+    stage = PAIRS[name]
+    tau, gain = stage.closed_form()
+    center, radius = dense(stage.center).numpy(), dense(stage.radius).numpy()
+    size, n = stage.shape
+    inverse = np.diag(1 / tau.numpy())
+    form = np.block(
+        [
+            [inverse - np.eye(size) / float(gain), -inverse @ center],
+            [
+                -center.T @ inverse,
+                np.eye(n) + center.T @ inverse @ center - radius.T @ inverse @ radius,
+            ],
+        ]
+    )
+    least = np.linalg.eigvalsh(form)[0]
+    assert least >= -1e-9 * abs(form).max()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_softened_slopes_tend_to_the_jacobian(name):
+    stage = ALL[name]
+    z = torch.randn(5, stage.shape[1], dtype=torch.float64)
+    v = torch.randn(5, stage.shape[1], dtype=torch.float64)
+    for one, way in zip(z, v, strict=True):
+        jacobian = torch.autograd.functional.jacobian(stage.evaluate, one)
+        soft = stage.softened(one[None], way[None], torch.full((1, 1), 1e-7, dtype=torch.float64))
+        torch.testing.assert_close(soft[0], jacobian @ way, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_still_neurons_do_not_move(name):
+    stage = ALL[name]
+    z = 3 * torch.randn(50, stage.shape[1], dtype=torch.float64)
+    still = stage.still(z, torch.zeros_like(z, dtype=torch.bool))
+    moved = (stage.evaluate(z + 1e-6) - stage.evaluate(z)).abs()
+    assert still.shape == moved.shape and not bool((moved[still] > 0).any())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_gap_changes_sign_where_a_neuron_changes_its_slope(name):
+    """Along a line, the entry or the difference of two entries that `picks` names."""
+    stage = ALL[name]
+    picks = torch.tensor([[7, 0, 1], [2, 1, 2]])
+    z = torch.randn(2, stage.shape[1], dtype=torch.float64)
+    gaps = stage.gap(z, picks)
+    differences = torch.cat([z, (z.unsqueeze(2) - z.unsqueeze(1)).flatten(1)], 1)
+    for gap, own in zip(gaps, differences, strict=True):
+        assert gap.shape == (1,) and float(gap) in own.tolist()
+
+
+def test_trees_and_common_radii():
+    stage, shape, module = pool_stage("overlap")
+    z = torch.randn(20, math.prod(shape), dtype=torch.float64)
+    y = z
+    for one in stage.tree():
+        y = one.evaluate(y)
+        assert one.center is not None
+    assert torch.equal(y, module(z.reshape(-1, *shape)).flatten(1))
+    mixed = SlopeStage.mixed(["relu", "abs", "identity"])
+    assert mixed.tree() == [mixed]
+    assert mixed.common_radius().radius.diagonal.tolist() == [1, 1, 1]
+    assert mixed.common_radius().center.diagonal.tolist() == [0.5, 0, 1]
+    assert stage.common_radius() is stage
+
+
+def test_stages_refuse_what_they_cannot_answer():
+    stage, _, _ = pool_stage("plain")
+    for answer in (stage.ends, stage.closed_form, stage.slopes):
+        with pytest.raises(lb.UnsupportedError, match="max-pooling kept whole"):
+            answer()
+    with pytest.raises(lb.UnsupportedError, match="maximum of two entries"):
+        BetweenStage(torch.tensor([0]), torch.tensor([1]), 2).slopes()
+
+
+def test_a_stage_without_an_answer_cannot_be_made():
+    class Unfinished(SlopeStage):
+        ends = Stage.ends
+
+    with pytest.raises(TypeError, match="ends"):
+        Unfinished.uniform("relu", 3)
 
 
 def test_the_carried_neurons_are_those_of_slope_one():

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csc_matrix
 from test_exact import random_network
 
-from lipbounds.truth.milp import Instance, Program, Relaxation
+from lipbounds.truth.milp import Instance, PhaseProgram, Relaxation
 from lipbounds.truth.phases import (
     FREE,
     chain,
@@ -110,7 +110,7 @@ def node(network, tangents_of, start, rng):
     box = np.append(-np.ones(network.input_size), 1.0), np.ones(network.input_size + 1)
     at_points = point_ranges(links, box, phases)
     at_tangents = signed(tangent_ranges(tangents, start, phases), signs)
-    program = Program(links, tangents)
+    program = PhaseProgram(links, tangents)
     instance = program.instance(box, start, [*phases, signs], at_points, at_tangents)
     return program, instance, assignment(program, links, tangents, start, point, pattern), pattern
 

@@ -130,7 +130,7 @@ def test_ends_are_valid_whenever_the_search_is_cut_off(norm, network, monkeypatc
     for steps in range(24):
         clock = itertools.count()
         monkeypatch.setattr(
-            relaxation._Search, "_expired", lambda _, c=clock, n=steps: next(c) >= n
+            relaxation._SignSearch, "_expired", lambda _, c=clock, n=steps: next(c) >= n
         )
         upper, lower = relaxation_optimum(network, norm)
         assert lower <= optimum * (1 + 1e-12) and optimum * (1 - 1e-12) <= upper

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property, reduce
 
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -200,6 +201,12 @@ class Sparse(Operator):
     def scaled(self, exponent):
         return self._with(times_power(self.coo.values(), exponent))
 
+    @cached_property
+    def csr(self) -> sp.csr_array:
+        """As a SciPy matrix, on the CPU."""
+        rows, columns = self.coo.indices().numpy()
+        return sp.csr_array((self.coo.values().numpy(), (rows, columns)), self.shape)
+
     def _with(self, values: Tensor) -> "Sparse":
         """The same pattern, which needs no sorting again."""
         other = object.__new__(Sparse)
@@ -289,6 +296,11 @@ class Convolution(Operator):
 
     def scaled(self, exponent):
         return self._with(times_power(self.kernel, exponent))
+
+    @cached_property
+    def csr(self) -> sp.csr_array:
+        """As a SciPy matrix, on the CPU."""
+        return materialize(self).csr
 
     def _with(self, kernel: Tensor) -> "Convolution":
         return Convolution(

@@ -16,14 +16,11 @@ from ..arithmetic.rounding import gamma, outward
 from .norms import largest_eigenvalue, matrix_norm, power_of_two
 from .operators import (
     Composition,
-    Convolution,
     Dense,
     Diagonal,
     Identity,
     Operator,
-    Sparse,
     identity_rows,
-    materialize,
 )
 
 SPARSE_COST = 1 / 64  # a dense multiply-add costs about this much of a sparse one
@@ -80,7 +77,7 @@ class SparseRows:
             return DenseRows(torch.from_numpy(self.rows @ operator.weight.numpy()))
         if isinstance(operator, Diagonal):
             return SparseRows((self.rows * operator.diagonal.numpy()[None, :]).tocsr())
-        rows = (self.rows @ matrix(operator)).tocsr()
+        rows = (self.rows @ operator.csr).tocsr()
         if rows.nnz > FILLED * rows.shape[0] * rows.shape[1]:
             return DenseRows(torch.from_numpy(rows.toarray()))
         return SparseRows(rows)
@@ -122,12 +119,3 @@ def start(operator: Operator, rows: slice, ahead: Operator, ensemble: bool):
         return DenseRows(operator.adjoint(identity_rows(operator.shape[0], rows, operator.device)))
     identity = sp.eye_array(operator.shape[0], format="csr")[rows.start : rows.stop]
     return SparseRows(identity).pull(operator)
-
-
-def matrix(operator: Sparse | Convolution) -> sp.csr_array:
-    """The operator as a SciPy matrix, made once."""
-    if not hasattr(operator, "_csr"):
-        coo = (operator if isinstance(operator, Sparse) else materialize(operator)).coo
-        index = coo.indices().numpy()
-        operator._csr = sp.csr_array((coo.values().numpy(), (index[0], index[1])), coo.shape)
-    return operator._csr

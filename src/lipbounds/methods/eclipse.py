@@ -20,7 +20,7 @@ from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import checked_norm, largest_eigenvalue
 from ..linear.operators import Dense, Operator
 from ..networks.network import Affine, Network
-from ..networks.stages import BetweenStage, Stage
+from ..networks.stages import Stage
 from ..quadratic.conic import cvxpy, solve
 from ..quadratic.form import Form, Multipliers, certified, single
 
@@ -117,14 +117,7 @@ def _ellipsoid(stage: Stage, h: Tensor, tau: Tensor) -> Tensor | None:
 def _closed_form(stage: Stage, h: Tensor) -> Tensor:
     norm = _greatest(h) * (1 + 1e-9)  # H < norm I keeps tau - R H R^T off singular
     norm = torch.where(norm > 0, norm, 1.0)
-    if isinstance(stage, BetweenStage):
-        distinct = stage.first != stage.second
-        tau = torch.full_like(norm, stage.norm(2) ** 2 / 2).expand(distinct.shape)
-        return norm * torch.where(distinct, tau, STIFF)  # two numbers would make float32
-    center, radius = stage.center.diagonal.abs(), stage.radius.diagonal
-    # STIFF^2: a neuron of slope 0 needs no tau, but a finite multiplier.
-    floor = STIFF * torch.maximum(center.square(), torch.full_like(center, STIFF))
-    return norm * torch.maximum(radius * (radius + center), floor)
+    return norm * stage.closed_form()[0]
 
 
 def _looking_ahead(network: Network, k: int, h: Tensor, seconds: float) -> Tensor:

@@ -1,14 +1,10 @@
 """LipLT: the Lipschitz constant by loop transformation (Fazlyab, Entesari, Roy, Chellappa 2023)."""
 
 from dataclasses import replace
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from ..linear.operators import Diagonal
 from ..networks.network import Network
-from ..networks.stages import SlopeStage
 from .combettes_pesquet import combettes_pesquet
 
 
@@ -21,17 +17,5 @@ def liplt(network: Network, norm: float) -> Tensor:
     Returns an upper bound of Lip_2, shape `network.batch_shape`.
     Source: M. Fazlyab, T. Entesari, A. Roy, R. Chellappa, NeurIPS 2023, sec. 4.
     """
-    stages = tuple(_CommonRadius(s) if isinstance(s, SlopeStage) else s for s in network.stages)
+    stages = tuple(stage.common_radius() for stage in network.stages)
     return combettes_pesquet(replace(network, stages=stages), norm)
-
-
-class _CommonRadius(SlopeStage):
-    """A slope stage with its greatest radius at every neuron."""
-
-    def __init__(self, stage: SlopeStage):
-        super().__init__(stage.parts, stage.shape[0], stage.alpha.device)
-
-    @cached_property
-    def radius(self):
-        own = super().radius.diagonal
-        return Diagonal(torch.full_like(own, float(own.max())))

@@ -21,7 +21,6 @@ from ..clock import now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import Operator, dense
 from ..networks.network import Network
-from ..networks.stages import SlopeStage
 from .averaged import averaged_sums
 from .krivine import LARGEST_COLUMNS, Clusters, box_maximum, clique_columns, cliques, paths
 
@@ -75,14 +74,9 @@ def _chain(network: Network, norm: float) -> _Chain:
         raise UnsupportedError(f"lipopt is not defined for norm {norm:g}; take 1 or math.inf")
     if network.batch_shape:
         raise UnsupportedError("lipopt takes one network, not an ensemble")
-    for k, stage in enumerate(network.stages, start=1):
-        if not isinstance(stage, SlopeStage):
-            raise UnsupportedError(
-                f"lipopt: stage {k} is a {type(stage).__name__}; it takes slope stages only"
-            )
     weights = [_matrix(affine.operator) for affine in network.affines]
     majorants = [_matrix(affine.operator.majorant()) for affine in network.affines]
-    slopes = [(s.alpha.cpu().numpy(), s.beta.cpu().numpy()) for s in network.stages]
+    slopes = [(a.cpu().numpy(), b.cpu().numpy()) for a, b in network.slopes("lipopt")]
     if norm == 1:
         weights, majorants = ([w.T for w in some[::-1]] for some in (weights, majorants))
         slopes = slopes[::-1]

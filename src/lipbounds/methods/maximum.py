@@ -61,12 +61,12 @@ def vertex_maximum(
         torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(shape).reshape(-1)
         for t in (cap, error)
     )
-    search = _Search(x, a, y, cap, error, sweeps)
+    search = _VertexSearch(x, a, y, cap, error, sweeps)
     search.run(int(boxes))
     return Bracket(search.upper().reshape(shape), search.best.reshape(shape), search.status)
 
 
-class _Search:
+class _VertexSearch:
     """The open boxes of all problems: owner (N,), fixed signs (N, n) with 0 for free, D (N, n)."""
 
     def __init__(self, x: Tensor, a: Tensor, y: Tensor, cap: Tensor, error: Tensor, sweeps: int):

@@ -20,7 +20,7 @@ from ..arithmetic.rounding import gamma, outward
 from ..linear.norms import majorant_norm, matrix_norm, operator_norm
 from ..linear.operators import Composition, Identity, Operator, dense
 from ..networks.network import Network
-from ..networks.stages import PoolStage, Stage
+from ..networks.stages import Stage
 from ..results import Bound, Status
 from .maximum import Bracket, vertex_maximum
 
@@ -45,7 +45,7 @@ def seqlip(network: Network, norm: float, budget: float = BUDGET) -> Bound:
     worst, status = torch.stack(torch.broadcast_tensors(*norms)).prod(0), Status.CONVERGED
     for k, stage in enumerate(network.stages, start=1):
         worst = worst * stage.norm(2)
-        if isinstance(stage, PoolStage):
+        if stage.center is None:
             upper, lower = upper * stage.norm(2), lower * stage.norm(2)
         else:
             bracket = _factor(splits[k].left, stage, splits[k - 1].right, budget)
@@ -70,8 +70,8 @@ class _Split:
 
 def _split(network: Network, i: int) -> _Split:
     operator = network.affines[i].operator
-    first = i == 0 or isinstance(network.stages[i - 1], PoolStage)
-    last = i == network.depth or isinstance(network.stages[i], PoolStage)
+    first = i == 0 or network.stages[i - 1].center is None
+    last = i == network.depth or network.stages[i].center is None
     if first and last:
         return _Split(None, None)
     if isinstance(operator, Identity):

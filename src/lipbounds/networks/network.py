@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import LipboundsError
+from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import Dense, Operator
 from .activations import Activation
-from .stages import PoolStage, SlopeStage, Stage
+from .stages import SlopeStage, Stage
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,20 @@ class Network:
     @cached_property
     def has_pools(self) -> bool:
         """Whether max-pooling is kept whole somewhere (the implicit treatment)."""
-        return any(isinstance(stage, PoolStage) for stage in self.stages)
+        return any(stage.center is None for stage in self.stages)
+
+    def slopes(self, who: str) -> list[tuple[Tensor, Tensor]]:
+        """(alpha, beta) of each stage, for the method named `who`.
+
+        Raises UnsupportedError, with the stage's number, where one has no slopes.
+        """
+        pairs = []
+        for k, stage in enumerate(self.stages, start=1):
+            try:
+                pairs.append(stage.slopes())
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{who}: stage {k}, {error}") from None
+        return pairs
 
     @cached_property
     def terms(self) -> int:

@@ -19,7 +19,7 @@ from ..linear.operators import (
 )
 from .activations import Activation, activation, prelu
 from .network import Affine, Network
-from .stages import BetweenStage, PoolStage, SlopeStage, Stage, between_tree
+from .stages import BetweenStage, SlopeStage, Stage
 
 TREATMENTS = ("explicit", "implicit")
 
@@ -28,10 +28,7 @@ def explicit(network: Network) -> Network:
     """Convolutions become sparse matrices, each max-pooling a tree of between stages."""
     affines, stages = [_with_matrices(network.affines[0])], []
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):
-        tree = [stage]
-        if isinstance(stage, PoolStage):
-            tree = between_tree(stage.windows, stage.shape[1])
-        for one in tree:
+        for one in stage.tree():
             stages.append(one)
             affines.append(_identity(one.shape[0], network.device))
         affines[-1] = _with_matrices(affine)
@@ -42,7 +39,7 @@ def merged(network: Network) -> Network:
     """The same function, each stage of one linearisation only (identities) composed away."""
     affines, stages = [network.affines[0]], []
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):
-        if isinstance(stage, PoolStage) or bool(stage.radius.absolute().apply(_ones(stage)).any()):
+        if stage.center is None or not bool(stage.ends().met.all()):
             stages.append(stage)
             affines.append(affine)
             continue
@@ -161,10 +158,6 @@ def _for_neurons(function: Activation, stage: SlopeStage, index: torch.Tensor) -
 
 def _is_identity(affine: Affine) -> bool:
     return isinstance(affine.operator, Identity) and not bool(affine.offset.any())
-
-
-def _ones(stage: SlopeStage | BetweenStage) -> torch.Tensor:
-    return torch.ones(stage.shape[1], dtype=torch.float64, device=stage.radius.device)
 
 
 def _with_matrices(affine: Affine) -> Affine:

@@ -8,21 +8,49 @@ entrywise. Slope stages and between stages are such pairs. A pool stage keeps ma
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import outward
-from ..errors import LipboundsError
+from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import Diagonal, Identity, Operator, Sparse
 from .activations import Activation, activation, derivative
 
+STIFF = 1e-6  # r (r + |c|) of a neuron with one slope c only, in units of c^2: it should be 0
+
+
+@dataclass(frozen=True)
+class Ends:
+    """y_j lies between low_j z_a and high_j z_b, a = first_j and b = second_j; all four (m,)."""
+
+    low: Tensor
+    first: Tensor
+    high: Tensor
+    second: Tensor
+
+    def of(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The two ends for z (..., n, d), a linear map of d variables: both (..., m, d)."""
+        low, high = self.low.unsqueeze(-1), self.high.unsqueeze(-1)
+        return low * z[..., self.first, :], high * z[..., self.second, :]
+
+    @property
+    def met(self) -> Tensor:
+        """The linear neurons (m,): those whose ends are the same, so that y_j = (C z)_j."""
+        return (self.low == self.high) & ((self.first == self.second) | (self.low == 0))
+
 
 class Stage(ABC):
-    """A map R^n -> R^m with its pair (C, R); `shape` is (m, n)."""
+    """A map R^n -> R^m with its pair (C, R); `shape` is (m, n).
+
+    It answers whatever a bound, the truth or K_5 asks of it: what a new kind of stage cannot answer
+    it refuses by `refused`, and no one asks for its type.
+    """
 
     shape: tuple[int, int]
+    parts: tuple[tuple[Activation, Tensor | slice], ...] = ()  # activations and their neurons
     center: Operator | None  # C, or None for C = 0, which cuts every segment here
     radius: Operator  # R
 
@@ -55,6 +83,50 @@ class Stage(ABC):
     def blocks(self, norm: float) -> list[tuple[Tensor | None, float]]:
         """A partition of the neurons into (I, s_I) with || (S z)_I ||_p <= s_I || z_I ||_p for
         every linearisation S; (None, s) alone for all of them."""
+
+    @abstractmethod
+    def ends(self) -> Ends:
+        """The two ends of each neuron; UnsupportedError where it has other than two."""
+
+    @abstractmethod
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        """(alpha, beta), both (m,), where y_j depends on z_j alone; else UnsupportedError."""
+
+    @abstractmethod
+    def closed_form(self) -> tuple[Tensor, Tensor]:
+        """(tau (m,), gain): the ellipsoid |z|^2 <= h leads to |y|^2 <= gain h with the multipliers
+        1 / (tau h), as ECLipsE-Fast has it (see `lipbounds.methods.eclipse`)."""
+
+    @abstractmethod
+    def common_radius(self) -> "Stage":
+        """The same with its greatest radius at every neuron, where radii may differ."""
+
+    @abstractmethod
+    def tree(self) -> list["Stage"]:
+        """Stages of two ends that make up this one, with identities between them."""
+
+    @abstractmethod
+    def still(self, z: Tensor, constant: Tensor) -> Tensor:
+        """The neurons (..., m) that surely do not move near z, as its entries flagged in `constant`
+        do not; both (..., n)."""
+
+    @abstractmethod
+    def softened(self, z: Tensor, v: Tensor, h: Tensor) -> Tensor:
+        """J v at z, with kinks made smooth over a width h: (N, n), (N, n), (N, 1) -> (N, m)."""
+
+    @abstractmethod
+    def gap(self, z: Tensor, picks: Tensor) -> Tensor:
+        """What changes sign where a neuron passes its kink, (N, 1), for z (N, n); picks (N, 3) are
+        random integers that choose the neuron, and its two entries in a pool."""
+
+    def refused(self, needs: str) -> UnsupportedError:
+        """The error for who asks a stage of this kind for what it has not."""
+        return UnsupportedError(f"a {self.kind} {needs}")
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """As messages name it."""
 
 
 class SlopeStage(Stage):
@@ -141,9 +213,47 @@ class SlopeStage(Stage):
         parts = (part.nonzero().flatten() for part in (carried, ~carried))
         return [(part, float(self._greatest_slopes[part].max())) for part in parts]
 
+    def ends(self):
+        own = torch.arange(self.shape[0], device=self.alpha.device)
+        return Ends(self.alpha, own, self.beta, own)
+
+    def slopes(self):
+        return self.alpha, self.beta
+
+    def closed_form(self):
+        center, radius = self.center.diagonal.abs(), self.radius.diagonal
+        # STIFF^2: a neuron of slope 0 needs no tau, but a finite multiplier.
+        floor = STIFF * center.square().clamp(min=STIFF)
+        tau = torch.maximum(radius * (radius + center), floor)
+        return tau, ((radius + center).square() + floor).max()
+
+    def common_radius(self):
+        return _CommonRadius(self.parts, self.shape[0], self.alpha.device)
+
+    def tree(self):
+        return [self]
+
+    def still(self, z, constant):
+        return constant | (derivative(self.evaluate, z) == 0)
+
+    def softened(self, z, v, h):
+        return v * (self.evaluate(z + h) - self.evaluate(z - h)) / (2 * h)
+
+    def gap(self, z, picks):
+        return z.gather(1, picks[:, :1] % self.shape[0])
+
+    kind = "stage of activations"
+
     @property
     def _greatest_slopes(self) -> Tensor:
         return torch.maximum(self.alpha.abs(), self.beta.abs())
+
+
+class _CommonRadius(SlopeStage):
+    @cached_property
+    def radius(self):
+        own = super().radius.diagonal
+        return Diagonal(torch.full_like(own, float(own.max())))
 
 
 class BetweenStage(Stage):
@@ -199,6 +309,36 @@ class BetweenStage(Stage):
     def blocks(self, norm):
         return [(None, self.norm(norm))]
 
+    def ends(self):
+        one = torch.ones(self.shape[0], dtype=torch.float64, device=self.first.device)
+        return Ends(one, self.first, one, self.second)
+
+    def slopes(self):
+        raise self.refused("picks one of two entries and has no slopes")
+
+    def closed_form(self):
+        gain = torch.tensor(self.norm(2) ** 2, dtype=torch.float64, device=self.first.device)
+        return torch.where(self.first != self.second, gain / 2, STIFF), gain
+
+    def common_radius(self):
+        return self
+
+    def tree(self):
+        return [self]
+
+    def still(self, z, constant):
+        return torch.zeros(*z.shape[:-1], self.shape[0], dtype=torch.bool, device=z.device)
+
+    def softened(self, z, v, h):
+        first = torch.sigmoid((z[:, self.first] - z[:, self.second]) / h)
+        return first * v[:, self.first] + (1 - first) * v[:, self.second]
+
+    def gap(self, z, picks):
+        row = picks[:, :1] % self.shape[0]
+        return z.gather(1, self.first[row]) - z.gather(1, self.second[row])
+
+    kind = "maximum of two entries"
+
 
 class PoolStage(Stage):
     """Max-pooling kept whole: y_j = max of z over the indices in row j of `windows` (m, w).
@@ -250,6 +390,34 @@ class PoolStage(Stage):
 
     def blocks(self, norm):
         return [(None, self.norm(norm))]
+
+    def ends(self):
+        raise self.refused("has more than two ends; rewrite the network with lipbounds.explicit")
+
+    def slopes(self):
+        raise self.refused("picks one of its entries and has no slopes")
+
+    closed_form = ends
+
+    def common_radius(self):
+        return self
+
+    def tree(self):
+        return between_tree(self.windows, self.shape[1])
+
+    def still(self, z, constant):
+        return torch.zeros(*z.shape[:-1], self.shape[0], dtype=torch.bool, device=z.device)
+
+    def softened(self, z, v, h):
+        shares = torch.softmax(z[:, self.windows] / h.unsqueeze(2), -1)
+        return (shares * v[:, self.windows]).sum(-1)
+
+    def gap(self, z, picks):
+        row, width = picks[:, :1] % self.shape[0], self.windows.shape[1]
+        one, other = (self.windows[row, pick] for pick in (picks[:, 1:] % width).split(1, 1))
+        return z.gather(1, one) - z.gather(1, other)
+
+    kind = "max-pooling kept whole"
 
 
 def between_tree(windows: Tensor, size: int) -> list[BetweenStage]:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..linear.operators import blocks
 from ..networks.network import Network
-from ..networks.stages import BetweenStage, PoolStage, SlopeStage, Stage
 from .sampling import jacobian_norms, point_entries
 
 STEPS = 100
@@ -92,20 +91,8 @@ def _tangent(network: Network, x: Tensor, v: Tensor, width: Tensor) -> Tensor:
     for affine, stage in zip(network.affines, network.stages, strict=False):
         z, v = affine.evaluate(x), affine.operator.apply(v)
         h = (width * z.detach().abs().mean(1, keepdim=True)).clamp(min=1e-300)
-        x, v = stage.evaluate(z), _softened(stage, z, v, h)
+        x, v = stage.evaluate(z), stage.softened(z, v, h)
     return network.affines[-1].operator.apply(v)
-
-
-def _softened(stage: Stage, z: Tensor, v: Tensor, h: Tensor) -> Tensor:
-    if isinstance(stage, SlopeStage):
-        return v * (stage.evaluate(z + h) - stage.evaluate(z - h)) / (2 * h)
-    if isinstance(stage, BetweenStage):
-        first = torch.sigmoid((z[:, stage.first] - z[:, stage.second]) / h)
-        return first * v[:, stage.first] + (1 - first) * v[:, stage.second]
-    if isinstance(stage, PoolStage):
-        shares = torch.softmax(z[:, stage.windows] / h.unsqueeze(2), -1)
-        return (shares * v[:, stage.windows]).sum(-1)
-    raise TypeError(f"no softened slopes of a {type(stage).__name__}")
 
 
 def dual(w: Tensor, norm: float) -> Tensor:

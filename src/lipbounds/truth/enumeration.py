@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import LipboundsError, UnsupportedError
+from ..errors import LipboundsError
 from ..linear.norms import checked_norm
 from ..linear.operators import dense
 from ..networks.network import Network
-from ..networks.stages import SlopeStage, Stage
 
 MAXIMUM_NEURONS = 26  # 2^26 vertices: seconds at width 4, minutes at width 26
 HALF_ENTRIES = 2**22  # entries of all matrices of one half (32 MiB)
@@ -32,7 +31,7 @@ def enumerated_optimum(network: Network, norm: float) -> float | Tensor:
     UnsupportedError for another norm or a stage that is not a slope stage.
     """
     norm = checked_norm(norm)
-    slopes = tuple(_slopes(stage, k) for k, stage in enumerate(network.stages, start=1))
+    slopes = tuple(map(torch.stack, network.slopes("the relaxation optimum by enumeration")))
     enumerated = sum(len(_free(pair)) for pair in slopes)
     if enumerated > MAXIMUM_NEURONS:
         raise LipboundsError(
@@ -44,15 +43,6 @@ def enumerated_optimum(network: Network, norm: float) -> float | Tensor:
     if not network.batch_shape:
         return values[0]
     return torch.tensor(values, dtype=torch.float64).reshape(network.batch_shape)
-
-
-def _slopes(stage: Stage, k: int) -> Tensor:
-    if not isinstance(stage, SlopeStage):
-        raise UnsupportedError(
-            f"stage {k} ({type(stage).__name__}): the relaxation optimum is enumerated for slope "
-            "stages only"
-        )
-    return torch.stack([stage.alpha, stage.beta])
 
 
 def _free(pair: Tensor) -> list[int]:

@@ -35,7 +35,7 @@ from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
 from .faces import Domain, checked_box, domain
-from .milp import Program, Relaxation
+from .milp import PhaseProgram, Relaxation
 from .phases import (
     FREE,
     Chain,
@@ -122,7 +122,7 @@ def solved(
 ) -> tuple[float, float, tuple[Tensor, Tensor] | None]:
     """The constant, as of `exact`."""
     deadline = now() + seconds
-    search = _Search(problem.chain, problem.norm, problem.domain, deadline, cap)
+    search = _CellSearch(problem.chain, problem.norm, problem.domain, deadline, cap)
     if start is not None:
         search.try_point(np.asarray(start, dtype=float).reshape(-1))
     search.run()
@@ -193,14 +193,14 @@ class _Node:
     basis: object = field(compare=False)
 
 
-class _Search:
+class _CellSearch:
     """Best-first search; `closed` is the greatest bound of a node that is not split further."""
 
     def __init__(self, links: Chain, norm: float, domain: Domain, deadline: float, cap: float):
         self.chain, self.norm, self.domain, self.deadline = links, norm, domain, deadline
         self.cap = cap
         self.tangents = (columns_of_jacobian if norm == 1 else rows_of_jacobian)(links)
-        self.program = Program(links, self.tangents)
+        self.program = PhaseProgram(links, self.tangents)
         self.relaxation = Relaxation()
         self.incumbent: Witness | None = None
         self.open: list[_Node] = []

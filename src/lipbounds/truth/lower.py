@@ -14,7 +14,6 @@ from ..clock import now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
-from ..networks.stages import BetweenStage, PoolStage, Stage
 from .ascent import ascend, directions
 from .sampling import JITTER, jacobian_norms, point_entries, secant_quotients
 
@@ -153,25 +152,12 @@ def _across(network: Network, x: Tensor, generator: torch.Generator) -> Tensor:
     share = torch.rand(len(x), 1, generator=generator, dtype=torch.float64).to(x.device)
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        gap = _gap(network.stages[k], network.preactivations(x)[k + 1][0], picks)
+        gap = network.stages[k].gap(network.preactivations(x)[k + 1][0], picks)
         (slope,) = torch.autograd.grad(gap.sum(), x)
     gap, x = gap.detach(), x.detach()
     beyond = 1 + 10 ** (4 * share - 3)
     step = beyond * gap / slope.square().sum(1, keepdim=True) * slope
     return torch.where(step.isfinite(), x - step, x)
-
-
-def _gap(stage: Stage, z: Tensor, picks: Tensor) -> Tensor:
-    """(N, 1): what changes sign where a picked neuron, or two of a pool, pass their kink."""
-    row = picks[:, :1] % stage.shape[0]
-    if isinstance(stage, BetweenStage):
-        return z.gather(1, stage.first[row]) - z.gather(1, stage.second[row])
-    if isinstance(stage, PoolStage):
-        one, other = (
-            stage.windows[row, p] for p in (picks[:, 1:] % stage.windows.shape[1]).split(1, 1)
-        )
-        return z.gather(1, one) - z.gather(1, other)
-    return z.gather(1, row)
 
 
 def _best_secant(network, x, norm) -> tuple[float, tuple[Tensor, Tensor]]:

@@ -50,7 +50,7 @@ class Columns:
         return self.slices[name]
 
 
-class Program:
+class PhaseProgram:
     """The rows and columns of one chain; the enclosures of each node are put in by `instance`.
 
     The last switch of the tangents is |output|, with phases of its own, the signs.

@@ -172,7 +172,7 @@ def point_ranges(chain: Chain, box: Interval, phases: Phases) -> Ranges:
 
     Phases that they imply are written into `phases`. Raises Infeasible.
     """
-    ranges, form, y = Ranges(), _Form.of(*box), box
+    ranges, form, y = Ranges(), _AffineForm.of(*box), box
     for k, (switch, phase) in enumerate(zip(chain.switches, phases, strict=True)):
         matrix = _with_time(chain.weights[k], chain.offsets[k])
         form = form.mapped(matrix)
@@ -191,7 +191,7 @@ def point_ranges(chain: Chain, box: Interval, phases: Phases) -> Ranges:
 def tangent_ranges(tangents: Tangents, start: int, phases: Phases) -> Ranges:
     """Enclosures of the tangents from unit vector `start` in the decided phases."""
     s = np.eye(tangents.starts)[start]
-    ranges, form, y = Ranges(), _Form.of(s, s), (s, s)
+    ranges, form, y = Ranges(), _AffineForm.of(s, s), (s, s)
     for weight, switch, k in zip(tangents.weights, tangents.switches, tangents.order, strict=False):
         form = form.mapped(weight)
         z = meet(form.interval(), _image(weight, y))
@@ -224,7 +224,7 @@ def signed(tangent: Ranges, signs: np.ndarray) -> Ranges:
 
 
 @dataclass(frozen=True)
-class _Form:
+class _AffineForm:
     """All center + generators @ u + e with |u| <= 1 and |e| <= error, entrywise. At points, a last
     entry t comes on top of the neurons."""
 
@@ -233,7 +233,7 @@ class _Form:
     error: np.ndarray  # (n,), of rounding
 
     @classmethod
-    def of(cls, low: np.ndarray, high: np.ndarray) -> _Form:
+    def of(cls, low: np.ndarray, high: np.ndarray) -> _AffineForm:
         center = 0.5 * low + 0.5 * high
         radius = np.maximum(high - center, center - low) * (1 + gamma(2))
         return cls(center, np.diag(radius)[:, radius > 0], np.zeros(len(low)))
@@ -247,10 +247,10 @@ class _Form:
         radius = radius + gamma(self.generators.shape[1] + 4) * (radius + np.abs(self.center))
         return self.center - radius, self.center + radius
 
-    def mapped(self, matrix: np.ndarray) -> _Form:
+    def mapped(self, matrix: np.ndarray) -> _AffineForm:
         majorant, terms = np.abs(matrix), matrix.shape[1] + self.generators.shape[1] + 8
         error = majorant @ (self.error + gamma(terms) * self.size) * (1 + gamma(terms))
-        return _Form(matrix @ self.center, matrix @ self.generators, error)
+        return _AffineForm(matrix @ self.center, matrix @ self.generators, error)
 
     def switched(
         self,
@@ -259,7 +259,7 @@ class _Form:
         slope: np.ndarray,
         middle: np.ndarray,
         radius: np.ndarray,
-    ) -> _Form:
+    ) -> _AffineForm:
         """After the switch: below z + jump (slope z + middle +- radius) where the phase is free."""
         free, extra = phase == FREE, len(self.center) - len(phase)
         tilt = np.where(free, switch.jump * slope, 0.0)
@@ -273,7 +273,7 @@ class _Form:
         generators = np.column_stack([scale[:, None] * self.generators, new])
         error = (np.abs(scale) + gamma(4) * majorant) * self.error
         error = error + gamma(8) * (majorant * self.size + np.abs(shift) + np.abs(center))
-        return _Form(center, generators, error * (1 + gamma(8)))
+        return _AffineForm(center, generators, error * (1 + gamma(8)))
 
 
 def _with_time(matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:

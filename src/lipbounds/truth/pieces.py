@@ -23,7 +23,7 @@ from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import checked_norm
 from ..linear.operators import dense
 from ..networks.network import Network
-from ..networks.stages import SlopeStage, Stage
+from ..networks.stages import Stage
 
 TOLERANCE = 1e-12
 SCALES = tuple(2.0**k for k in (-40, -20, -10, -5, -2, 0, 1, 2, 5, 10, 20, 40))
@@ -32,7 +32,7 @@ Box = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Pieces:
+class LinearPieces:
     """The cells on which a network is affine, each with nonempty interior.
 
     vertices: (P, V, n): the corners of each cell in order, the first one repeated as padding; for
@@ -72,7 +72,7 @@ def exact_lipschitz(network: Network, box: Box, norm: float) -> float:
     return float(torch.linalg.matrix_norm(jacobians, norm).max())
 
 
-def linear_pieces(network: Network, box: Box) -> Pieces:
+def linear_pieces(network: Network, box: Box) -> LinearPieces:
     """The cells of `box` on which every stage of the network is affine.
 
     box: one (low, high) per input, for one or two inputs.
@@ -88,9 +88,9 @@ def linear_pieces(network: Network, box: Box) -> Pieces:
             cells = _activate(cells, below, above)
         cells = _transform(cells, dense(affine.operator), affine.offset)
     if network.input_size == 2:
-        return Pieces(cells.vertices, cells.slope)
+        return LinearPieces(cells.vertices, cells.slope)
     ends = torch.stack([cells.vertices.amin(1), cells.vertices.amax(1)], 1)
-    return Pieces(ends[..., :1], cells.slope[..., :1])
+    return LinearPieces(ends[..., :1], cells.slope[..., :1])
 
 
 def _box_as_cell(network: Network, box: Box) -> _Cells:
@@ -118,10 +118,10 @@ def _box_as_cell(network: Network, box: Box) -> _Cells:
 
 def one_sided_slopes(stage: Stage, k: int) -> tuple[Tensor, Tensor]:
     """The slopes of each neuron for z < 0 and z > 0, both (n,), checked over 24 orders of ten."""
-    if not isinstance(stage, SlopeStage):
-        raise UnsupportedError(
-            f"stage {k} ({type(stage).__name__}): linear pieces are enumerated for activations only"
-        )
+    try:
+        stage.slopes()
+    except UnsupportedError as error:
+        raise UnsupportedError(f"linear pieces: stage {k}, {error}") from None
     at = {
         z: stage.evaluate(torch.full(stage.shape[1:], z, dtype=torch.float64))
         for z in (0.0, *SCALES, *(-s for s in SCALES))

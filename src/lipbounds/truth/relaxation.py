@@ -37,7 +37,7 @@ def relaxation_optimum(network: Network, norm: float, seconds: float = 60.0) -> 
     norm = checked_norm(norm)
     with torch.no_grad():
         family = sign_chains(network, norm)
-        search = _Search(family, _first_bounds(network, norm), deadline)
+        search = _SignSearch(family, _first_bounds(network, norm), deadline)
         search.run()
         return search.upper(), search.best
 
@@ -50,7 +50,7 @@ def _first_bounds(network: Network, norm: float) -> list[float]:
     return averaged_sums(network, norm).tolist()
 
 
-class _Search:
+class _SignSearch:
     """roots: (bound, index) of the chains not yet looked at, greatest last. best: the greatest norm
     found, rounded down. closed: no closed node exceeds it."""
 

@@ -14,9 +14,8 @@ from ..arithmetic.rounding import gamma, inward, outward
 from ..errors import LipboundsError
 from ..linear.norms import checked_norm, vector_norm
 from ..linear.operators import Identity, blocks
-from ..networks.activations import derivative
 from ..networks.network import Network
-from ..networks.stages import SlopeStage, Stage
+from ..networks.stages import Stage
 
 JITTER = 1e-3  # standard deviation of the noise, in units of the largest entry of the points
 FUNCTION = 8  # roundings that evaluating an activation is worth, generously
@@ -63,10 +62,7 @@ def differentiable(network: Network, x: Tensor) -> Tensor:
         if not isinstance(affine.operator, Identity):
             constant = torch.zeros_like(z, dtype=torch.bool)
         clear &= stage.differentiable(z, error, constant)
-        if isinstance(stage, SlopeStage):
-            constant = constant | (derivative(stage.evaluate, z) == 0)
-        else:
-            constant = z.new_zeros(*z.shape[:-1], stage.shape[0], dtype=torch.bool)
+        constant = stage.still(z, constant)
     return clear
 
 
@@ -132,7 +128,7 @@ def _with_errors(network: Network, x: Tensor) -> list[tuple[Tensor, Tensor]]:
 def _steps(stage: Stage, z: Tensor, y: Tensor) -> Tensor:
     """By how much PyTorch's softplus, which is z above a threshold, may miss log(1 + exp(z))."""
     steps = torch.zeros_like(y)
-    for function, index in stage.parts if isinstance(stage, SlopeStage) else ():
+    for function, index in stage.parts:
         if function.name == "softplus":
             height = SOFTPLUS_STEP * function.function(z.new_zeros(()))
             steps[..., index] = torch.where(y[..., index] == z[..., index], height, 0.0)

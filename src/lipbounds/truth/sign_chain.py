@@ -21,7 +21,6 @@ from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import power_of_two
 from ..linear.operators import dense
 from ..networks.network import Network
-from ..networks.stages import PoolStage
 
 MAXIMUM_ENTRIES = 2**23  # of a matrix: 64 MiB of float64
 SMALLEST = 2.0**-300  # relative scale of a neuron below which it is not scaled up further
@@ -140,7 +139,7 @@ def _check(network: Network) -> None:
             "lipbounds.truth.enumeration takes ensembles of small networks"
         )
     for k, stage in enumerate(network.stages, start=1):
-        if isinstance(stage, PoolStage):
+        if stage.center is None:
             raise UnsupportedError(
                 f"stage {k}: the relaxation optimum is not defined for max-pooling kept whole; "
                 "rewrite the network with lipbounds.explicit first"
