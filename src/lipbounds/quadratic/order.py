@@ -1,12 +1,13 @@
 """What is known of each piece - output row, input column - of each network, and which of them to
 go on with: the greatest, until another one is."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..clock import now
+from ..clock import left, now
 
 LEAD = 0.98  # of the next greatest piece's bound, below which a piece waits
 
@@ -15,16 +16,17 @@ Enough = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 class Pieces:
     """uppers (S, pieces): proven bounds. floors (S,): an estimate from below of each network's
-    greatest, which spares the pieces that are less."""
+    greatest, which spares the pieces that are less. steps: of each piece, at most."""
 
-    def __init__(self, uppers: Tensor, deadline: float):
-        self.uppers, self.deadline = uppers, deadline
+    def __init__(self, uppers: Tensor, steps: float = math.inf):
+        self.uppers, self.steps = uppers, steps
         self.told: Callable[[Tensor], None] | None = None  # of each better bound
-        self.waiting = uppers > 0
-        self.spent = torch.zeros_like(uppers, dtype=torch.long)  # Newton steps
+        self.waiting = torch.ones_like(uppers, dtype=torch.bool)
+        self.spent = torch.zeros_like(uppers, dtype=torch.long)  # steps of each piece alone
         self.floors = torch.zeros_like(uppers[:, 0])
         self.clock = now()  # when the step began
         self.pace = 0.0  # seconds of the last step
+        self.proof = 0.0  # and of the last proof, which are kept back for the next
 
     @property
     def bound(self) -> Tensor:
@@ -35,26 +37,31 @@ class Pieces:
         return self.uppers.numel()
 
     @property
-    def left(self) -> float:
-        """Seconds."""
-        return self.deadline - now()
+    def over(self) -> bool:
+        """Whether there is no time for another step and its proof."""
+        return left() <= self.pace + self.proof
 
-    def open(self, size: int) -> tuple[Tensor, Tensor] | None:
-        """Up to `size` pieces that may raise their network's bound, the greatest first; None where
-        there are none, or no time for a step."""
+    @property
+    def open(self) -> Tensor:
+        """Those that may raise their network's bound, (S, pieces)."""
+        return self.waiting & (self.uppers > self.floors.unsqueeze(-1)) & (self.uppers > 0)
+
+    def greatest(self, size: int) -> tuple[Tensor, Tensor] | None:
+        """Up to `size` open pieces that have steps left, the greatest first; None where there are
+        none, or no time for a step."""
         self.clock = now()
-        self.waiting &= self.uppers > self.floors.unsqueeze(-1)
-        if self.left <= self.pace or not bool(self.waiting.any()):
+        chosen = self.open & (self.spent < self.steps)
+        if self.over or not bool(chosen.any()):
             return None
-        rank = torch.where(self.waiting, self.uppers, -1.0).argsort(-1, descending=True).argsort(-1)
-        samples, indices = self.waiting.nonzero(as_tuple=True)
+        rank = torch.where(chosen, self.uppers, -1.0).argsort(-1, descending=True).argsort(-1)
+        samples, indices = chosen.nonzero(as_tuple=True)
         first = rank[samples, indices].argsort(stable=True)[:size]
         return samples[first], indices[first]
 
     def finished(self, samples: Tensor, indices: Tensor) -> Enough:
         """For `minimised`: whether a piece cannot be its network's greatest, or is not now, or time
         is up."""
-        others = self.waiting.clone()
+        others = self.open & (self.spent < self.steps)
         others[samples, indices] = False
         following = LEAD * torch.where(others, self.uppers, 0.0).amax(-1)
 
@@ -70,19 +77,23 @@ class Pieces:
         """For `minimised`: whether there is no time for another step like the last."""
         before, self.clock = self.clock, now()
         self.pace = self.clock - before
-        return torch.full_like(values, self.left <= self.pace, dtype=torch.bool)
+        return torch.full_like(values, self.over, dtype=torch.bool)
 
     def improve(self, samples: Tensor, indices: Tensor, values: Tensor) -> None:
         """Proven bounds."""
         before = self.bound.clone()
         self.uppers[samples, indices] = torch.minimum(self.uppers[samples, indices], values)
+        self._tell(before)
+
+    def _tell(self, before: Tensor) -> None:
         if self.told is not None and bool((self.bound < before).any()):
             self.told(self.bound)
 
-    def improve_all(self, values: Tensor) -> None:
-        """Proven bounds of all pieces of a single network."""
-        each = torch.arange(self.count, device=values.device)
-        self.improve(torch.zeros_like(each), each, values)
+    def cap(self, values: Tensor) -> None:
+        """Proven bounds (S,) of all pieces of each network, or (S, pieces) of each piece."""
+        before = self.bound.clone()
+        self.uppers = torch.minimum(self.uppers, values.reshape(len(self.uppers), -1))
+        self._tell(before)
 
 
 class EachPiece(Pieces):

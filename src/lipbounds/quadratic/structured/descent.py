@@ -8,12 +8,13 @@ instead (measurements: docs/k5.md). Every iterate is feasible; the best one is k
 """
 
 import itertools
-import time
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ...clock import left, limited, now
 from ...linear.norms import checked_norm
 from ...networks.network import Network
 from ..form import Multipliers, single
@@ -32,7 +33,7 @@ def descend(
     start: Multipliers,
     pieces: Tensor | None = None,
     *,
-    seconds: float,
+    seconds: float = math.inf,
     steps: int | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Multipliers:
@@ -42,29 +43,29 @@ def descend(
     multiplier; norm 1: input columns, sqrt(mu_k . sum nu); norm 2: one piece, sqrt(mu nu). `pieces`
     are their indices, None for all. In the result nu (norm 1: mu) is the greatest of the pieces'.
 
-    The schedule is laid out for `steps` steps (None: any number) or `seconds`, whichever ends
-    first. `start` must be strictly feasible up to the pieces' own multiplier; the result is never
-    worse, and is `start` where it is not feasible. progress(step, value) is called after each step.
+    The schedule is laid out for `steps` steps, or for `seconds` where they are None; it ends with
+    `seconds`, and any limit of time around it, in either case. `start` must be strictly feasible up
+    to the pieces' own multiplier; the result is never worse, and is `start` where it is not
+    feasible. progress(step, value) is called after each step.
     Its values are not rounded outward: `proof.certified_pieces` proves what multipliers are worth.
     Raises UnsupportedError for another norm, an ensemble, or a pool kept whole.
     """
     norm, network = checked_norm(norm), single(network, "k5")
     elimination = Elimination(network, norm, start, None if norm == 2 else pieces)
-    began = time.monotonic()
     if not bool(elimination.live.any()):
         return start
     theta = elimination.theta()
     point = elimination.at(theta) if bool((theta > 0).all()) else None
     if point is None or not bool(point.value > 0):
         return start
-    walk = _Walk(elimination, theta.log(), point)
-    for step in itertools.count(1):
-        clock = (time.monotonic() - began) / max(seconds, 1e-9)
-        share = clock if steps is None else max(step / steps, clock)
-        if share > 1 or not walk.step(step, share):
-            break
-        if progress:
-            progress(step, float(walk.point.value))
+    walk, began = _Walk(elimination, theta.log(), point), now()
+    with limited(seconds):
+        for step in itertools.count(1):
+            share = (now() - began) / max(seconds, 1e-9) if steps is None else step / steps
+            if share > 1 or left() <= 0 or not walk.step(step, share):
+                break
+            if progress:
+                progress(step, float(walk.point.value))
     return _settled(elimination, *walk.best)
 
 

@@ -1,0 +1,138 @@
+"""What K_5 will do in a time: its phases, their estimated seconds, and why some are left out.
+
+    cheap bounds, in the order of their cost    each within a tenth of the time
+    descent of all pieces together              in rounds of doubling length, each proven
+    Newton's method, or each piece's own descent, the greatest first
+
+The order does not depend on the time, only where it ends: with more time the same is done, and then
+more, so that the least of what is proven does not rise. There is no clock in here: the plan follows
+from sizes, the seconds and the machine's speed.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from ..networks.network import Network
+from ..quadratic import costs as quadratic
+from ..quadratic.structured.rounds import FIRST_STEPS
+from ..results import Status
+from . import costs
+
+SHARE = 0.1  # of the time that each cheap bound may take
+FEW_STEPS = 5  # of a descent, for which it is worth beginning
+NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it begins to prove
+AHEAD = 2.0  # times those: what a descent in front of them may take
+EASY = 1e9  # multiply-adds of those, a tenth of a second, up to which no descent comes before them
+MEMORY = 2**32  # bytes that a phase may hold
+FIRST = "K_star in l1, linf"  # by norm equivalence: a pass through the network
+CHEAP = {  # those that no other one is always below
+    1: ("K_star", "K_4", "norm_equivalence"),
+    2: (FIRST, "K_star", "K_1", "K_2", "K_4", "norm_equivalence", "eclipse_fast"),
+    math.inf: ("K_star", "K_4", "norm_equivalence"),
+}
+COSTS = {
+    FIRST: costs.one_pass,
+    "K_star": costs.product,
+    "K_1": costs.combettes_pesquet,
+    "K_2": costs.seqlip,
+    "K_4": costs.averaged,
+    "norm_equivalence": costs.norm_equivalence,
+    "eclipse_fast": costs.eclipse_fast,
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """seconds: an estimate, of what it takes to prove something; step, proof: of one of each;
+    steps: at most, None for any number; omitted: why it is left out, else empty; short: of what."""
+
+    name: str
+    seconds: float
+    omitted: str = ""
+    short: Status | None = None
+    step: float = 0.0
+    proof: float = 0.0
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The phases in their order, for `seconds`."""
+
+    seconds: float
+    cheap: tuple[Phase, ...]
+    descent: Phase
+    newton: Phase
+    alone: Phase
+
+    def __str__(self) -> str:
+        rows = [f"{'phase':20}{'seconds':>9}{'share':>8}"]
+        for phase in (*self.cheap, self.descent, self.newton, self.alone):
+            share = phase.seconds / self.seconds if self.seconds > 0 else math.inf
+            row = f"{phase.name:20}{phase.seconds:9.2g}{share:8.0%}  {phase.omitted}"
+            rows.append(row.rstrip())
+        return "\n".join(rows)
+
+
+def plan(network: Network, norm: float, seconds: float, speed: float) -> Plan:
+    """For a network without pools kept whole; speed: multiply-adds of a Cholesky factorisation in a
+    second."""
+    cheap = _cheap(network, norm, seconds, speed)
+    newton = _newton(network, norm, speed)
+    descent = _descent(network, norm, speed, newton)
+    alone = replace(descent, name="each piece alone", steps=None)
+    if not newton.omitted or quadratic.pieces(network, norm) == 1:
+        alone = replace(alone, omitted=alone.omitted or "there is no need")
+    left = seconds - sum(phase.seconds for phase in cheap if not phase.omitted)
+    phases = []
+    for phase in (descent, newton, alone):
+        if not phase.omitted and phase.seconds > left:
+            phase = replace(phase, omitted="takes more than is left", short=Status.TIME)
+        if not phase.omitted:
+            left -= phase.seconds if phase.steps is None else phase.steps * phase.step + phase.proof
+        phases.append(phase)
+    return Plan(seconds, tuple(cheap), *phases)
+
+
+def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[Phase]:
+    """The first one is always carried out: something is to be proven."""
+    limit, found = SHARE * seconds, []
+    for cost, name in sorted((COSTS[name](network, norm) / speed, name) for name in CHEAP[norm]):
+        omitted = ""
+        if name == "eclipse_fast" and network.batch_shape:
+            omitted = "takes one network"
+        elif found and cost > limit:
+            omitted = "takes more than a tenth"
+        found.append(Phase(name, cost, omitted))
+    return found
+
+
+def _newton(network: Network, norm: float, speed: float) -> Phase:
+    """Of the first batch of programs."""
+    step = quadratic.newton_step(network, norm) / speed
+    held = quadratic.newton_bytes(network, norm)
+    phase = Phase("Newton", NEWTON_STEPS * step, step=step, proof=step)
+    return phase if held <= MEMORY else _too_large(phase, held)
+
+
+def _descent(network: Network, norm: float, speed: float, newton: Phase) -> Phase:
+    """Of all pieces together; where Newton's method follows, for a part of its time."""
+    step, proof = (
+        cost(network, norm) / speed for cost in (quadratic.descent_step, quadratic.proof)
+    )
+    held = quadratic.descent_bytes(network, norm)
+    phase = Phase("descent", FEW_STEPS * step + proof, step=step, proof=proof)
+    if network.batch_shape:
+        return replace(phase, omitted="takes one network")
+    if held > MEMORY:
+        return _too_large(phase, held)
+    if newton.omitted:
+        return phase
+    steps = int((AHEAD * newton.seconds - proof) / step)
+    if newton.seconds * speed <= EASY or steps < FIRST_STEPS:
+        return replace(phase, omitted="Newton's method is as fast")
+    return replace(phase, steps=steps)
+
+
+def _too_large(phase: Phase, held: float) -> Phase:
+    return replace(phase, omitted=f"holds {held / 2**30:.1f} GiB", short=Status.MEMORY)
