@@ -3,7 +3,6 @@
 relaxation; never above K_4 (explicit treatment) or, in l2, K_1."""
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -18,16 +17,21 @@ from ..linear.norms import checked_norm
 from ..networks.network import Network
 from ..networks.rewrite import explicit, maxima_first, merged
 from ..quadratic import costs
+from ..quadratic.form import Multipliers
 from ..quadratic.layered import layered_start
 from ..quadratic.newton import programs
 from ..quadratic.order import EachPiece, Pieces
 from ..quadratic.structured import rounds
+from ..quadratic.structured.elimination import Elimination
+from ..quadratic.structured.proof import discounted
 from ..results import Bound, Status
 from .averaged import averaged_sums
+from .eclipse import closed_form
 from .equivalence import norm_equivalence
 from .plan import FIRST, SHARE, plan
 from .registry import BOUNDS
 
+INSIDE = 1e-3  # what multipliers of stage k are less by, k times, where a descent starts
 ROWS, REPEATS = 600, 3  # of the Cholesky factorisation that tells the machine's speed
 
 Progress = Callable[[float, Tensor], None]
@@ -130,8 +134,9 @@ class _Run:
         found = None
         if not descent.omitted:
             steps = min(limit, math.inf if descent.steps is None else descent.steps)
-            start = layered_start(network)
-            found = rounds.together(network, norm, pieces, start, descent.proof, steps)
+            found = rounds.together(
+                network, norm, pieces, _start(network, norm), descent.proof, steps
+            )
         if not newton.omitted:
             pieces.pace, pieces.proof = newton.step, newton.proof
             programs.improved(network, norm, pieces, found, descent.proof)
@@ -159,13 +164,25 @@ def _cheap(name: str, network: Network, norm: float) -> Tensor:
     return found.upper if isinstance(found, Bound) else found
 
 
+def _start(network: Network, norm: float) -> Multipliers:
+    """Those of ECLipsE-Fast, a little further from the edge of the cone (docs/k5.md, lemma on
+    truncations: as in `certified_pieces`); products of norms where they are not inside it."""
+    try:
+        near = discounted(closed_form(network), INSIDE)
+    except LipboundsError:
+        return layered_start(network)
+    elimination = Elimination(network, norm, near)
+    inside = elimination.at(elimination.theta()) is not None
+    return near if inside else layered_start(network)
+
+
 @cache
 def measured_speed(device: str, threads: int) -> float:
     """Multiply-adds of a Cholesky factorisation in a second, measured once per process."""
     matrix = torch.eye(ROWS, dtype=torch.float64, device=device)
     seconds = []
     for _ in range(REPEATS):
-        begin = time.perf_counter()
+        begin = now()
         torch.linalg.cholesky_ex(matrix).info.item()
-        seconds.append(time.perf_counter() - begin)
-    return ROWS**3 / 6 / min(seconds)
+        seconds.append(now() - begin)
+    return ROWS**3 / 6 / max(min(seconds), 1e-9)

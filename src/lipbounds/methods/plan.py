@@ -21,7 +21,7 @@ from . import costs
 SHARE = 0.1  # of the time that each cheap bound may take
 FEW_STEPS = 5  # of a descent, for which it is worth beginning
 NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it begins to prove
-AHEAD = 2.0  # times those: what a descent in front of them may take
+AHEAD = 1.0  # times those: what a descent in front of them may take
 EASY = 1e9  # multiply-adds of those, a tenth of a second, up to which no descent comes before them
 MEMORY = 2**32  # bytes that a phase may hold
 FIRST = "K_star in l1, linf"  # by norm equivalence: a pass through the network

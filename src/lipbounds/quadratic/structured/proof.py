@@ -42,7 +42,7 @@ def certified_pieces(network: Network, norm: float, multipliers: Multipliers) ->
     network = single(network, "k5")
     given = _clipped(multipliers)
     for discount in DISCOUNTS:
-        values = _proven(network, norm, _discounted(given, discount))
+        values = _proven(network, norm, discounted(given, discount))
         if values is not None:
             return values
     return given.input.new_full((_pieces(network, norm),), torch.inf)
@@ -59,7 +59,8 @@ def _clipped(given: Multipliers) -> Multipliers:
     return Multipliers(clip(given.input), [clip(m) for m in given.stages], clip(given.output))
 
 
-def _discounted(given: Multipliers, discount: float) -> Multipliers:
+def discounted(given: Multipliers, discount: float) -> Multipliers:
+    """Stage k's multipliers times (1 - discount)^k, which leads away from the edge of the cone."""
     q = 1.0 - discount
     stages = [m * q**k for k, m in enumerate(given.stages, start=1)]
     return Multipliers(given.input, stages, given.output / q ** (len(stages) + 1))
