@@ -16,6 +16,7 @@ def main():
     if given.only is not None:
         methods = methods or (*FAST, *SLOW)
         result = audit(given.seed, given.only, given.pairs, methods=methods)
+        print(*result.violations, sep="\n")
     else:
         share = -(-given.pairs // given.networks)
         run = partial(audit, given.seed, pairs=share, every=given.every, methods=methods)
@@ -27,6 +28,7 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(prog="python -m audit", description=__doc__)
     parser.add_argument("--networks", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="index of the first, to go on from")
     parser.add_argument("--pairs", type=int, default=10_000, help="attacked pairs in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
@@ -38,17 +40,32 @@ def arguments():
 
 
 def campaign(run, given, start):
-    """The sum over the networks reached within the limit."""
-    total, indices = Result(), range(given.networks)
+    """The sum over the networks reached within the limit, or until Ctrl-C."""
+    total, indices = Result(), range(given.first, given.first + given.networks)
     context = multiprocessing.get_context("spawn")
     with context.Pool(given.workers) as pool:
-        for result in pool.imap_unordered(run, indices, chunksize=10):
-            total.add(result)
-            if time.monotonic() - start > given.seconds:
-                print(f"stopped by the limit of {given.seconds:g} s")
-                pool.terminate()
-                break
+        try:
+            for result in told(pool.imap_unordered(run, indices, chunksize=10), len(indices)):
+                total.add(result)
+                if time.monotonic() - start > given.seconds:
+                    print(f"stopped by the limit of {given.seconds:g} s")
+                    break
+        except KeyboardInterrupt:
+            print("stopped by the keyboard")
+        pool.terminate()
     return total
+
+
+def told(results, count):
+    """The results, each violation printed at once and, once a minute, how far the campaign is."""
+    start = last = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        for violation in result.violations:
+            print(violation, flush=True)
+        if time.monotonic() - last > 60:
+            last = time.monotonic()
+            print(f"{done} of {count}, {(last - start) / 60:.0f} min", file=sys.stderr, flush=True)
+        yield result
 
 
 def print_table(result, seconds):
@@ -58,8 +75,6 @@ def print_table(result, seconds):
     for (method, norm), tally in sorted(result.tallies.items()):
         print(f"{method:18}{norm:5g}{tally.networks:9}{tally.refused:9}"
               f"{len(tally.violations):7}{tally.least:11.2e}")  # fmt: skip
-    for violation in result.violations:
-        print(violation)
     print(f"{len(result.violations)} violations")
 
 

@@ -98,12 +98,17 @@ def test_images_may_be_flat_or_not(name):
 
 
 ONE = np.ones((2, 2))
+QUANTISED = torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8)
 BAD = {
     "empty": (dict(weights=[]), "at least one weight"),
     "vector": (dict(weights=[np.ones(3)]), "W0 has shape (3,); it must be a nonempty matrix"),
     "no rows": (dict(weights=[ONE, np.ones((0, 2))]), "W1 has shape (0, 2)"),
     "shapes": (dict(weights=[np.ones((3, 2)), ONE]), "W1 takes 2 inputs but W0 gives 3 outputs"),
     "words": (dict(weights=[[["a"]]]), "W0 is not an array of numbers"),
+    "sparse": (dict(weights=[torch.eye(2).to_sparse()]), "(torch.sparse_coo); pass its to_dense()"),
+    "compressed": (dict(weights=[ONE, torch.eye(2).to_sparse_csr()]), "W1 is not an array"),
+    "meta": (dict(weights=[torch.eye(2, device="meta")]), "it is on the meta device, without"),
+    "quantised": (dict(weights=[QUANTISED]), "it is quantised; pass its dequantize()"),
     "missing": (dict(weights=[ONE, None]), "W1 is not an array of numbers"),
     "nan": (dict(weights=[ONE, ONE * np.nan]), "W1 has NaN or infinite"),
     "inf": (dict(weights=[ONE * np.inf]), "W0 has NaN or infinite"),

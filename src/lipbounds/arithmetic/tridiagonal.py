@@ -1,4 +1,4 @@
-"""Symmetric block tridiagonal matrices, in batches: Cholesky, log-determinant, the full inverse.
+"""Symmetric block tridiagonal matrices, in batches: Cholesky, log-determinant, inverses.
 
 A matrix is (diagonal, below): blocks D_k (..., n_k, n_k) and those below them, B_k, (..., n_k,
 n_{k-1}), k >= 1. Factorising costs the sum of the cubes of the n_k.
@@ -70,3 +70,19 @@ def inverse(factors: Factors) -> Tensor:
         whole[..., start:stop, start:stop] = block
         stop = start
     return whole
+
+
+def selected_inverse(
+    factors: Factors, ends: Tensor, weights: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The blocks Z_kk and Z_k,k-1 of M^-1 + V diag(weights) V^T, where V = M^-1 (0, B) and `ends`
+    is L^-1 B of the last block: what `inverse` gives, no more of it than is asked for."""
+    factor = factors.cholesky[-1]
+    vectors = torch.linalg.solve_triangular(factor.mT, ends, upper=True)
+    diagonal, below = [torch.cholesky_inverse(factor) + (vectors * weights) @ vectors.mT], []
+    for factor, coupling in zip(factors.cholesky[-2::-1], factors.coupling[::-1], strict=True):
+        g = torch.linalg.solve_triangular(factor.mT, coupling, upper=True)
+        side = diagonal[-1] @ g.mT
+        below.append(-side)
+        diagonal.append(torch.cholesky_inverse(factor) + g @ side)
+    return diagonal[::-1], below[::-1]

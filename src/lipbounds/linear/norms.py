@@ -14,6 +14,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
+from ..arithmetic.definite import runs_to_its_end, shortfall
 from ..arithmetic.rounding import finite, gamma, outward
 from ..clock import watched
 from ..errors import LipboundsError, UnsupportedError
@@ -155,15 +156,15 @@ def largest_eigenvalue(symmetric: Tensor, error: Tensor) -> Tensor:
         candidate = estimate * (1 + slack)
         shifted = -symmetric
         shifted.diagonal(dim1=-2, dim2=-1).add_(candidate.unsqueeze(-1))
-        # Rump 2006: the factorisation's backward error is at most gamma(d + 1) trace(shifted), and
-        # trace(shifted) <= d candidate for trace > 0, be `symmetric` semidefinite or not.
-        failed = (torch.linalg.cholesky_ex(shifted).info != 0) & (trace > 0)
+        failed = ~runs_to_its_end([shifted]) & (trace > 0)
         slack = torch.where(failed, slack * 10, slack)
         if bool((slack > 100 * side).any()):  # lambda <= trace <= side * estimate
             raise LipboundsError("a spectral norm could not be certified: its matrix is not finite")
     bound = estimate * (1 + slack)
+    # For trace > 0 that of the shifted one is at most d bound, be `symmetric` semidefinite or not.
+    proven = bound + shortfall(side * bound, side) + error
     # No positive trace: a semidefinite G has lambda <= trace(G) <= trace + d error <= d error.
-    return torch.where(trace > 0, bound * (1 + side * gamma(side + 1)) + error, side * error)
+    return torch.where(trace > 0, proven, side * error)
 
 
 def _eigenvalue_estimate(symmetric: Tensor) -> Tensor:

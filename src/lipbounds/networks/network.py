@@ -194,14 +194,24 @@ def _tensor(value, name: str) -> Tensor:
     try:
         # Lists by way of NumPy: torch would make them float32.
         tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value)).detach()
-        if tensor.is_complex():
-            raise TypeError("its entries are complex")
+        _check_readable(tensor)
         tensor = tensor.to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LipboundsError(f"{name} is not an array of numbers: {error}") from None
     if not bool(torch.isfinite(tensor).all()):
         raise LipboundsError(f"{name} has NaN or infinite entries")
     return tensor.clone()
+
+
+def _check_readable(tensor: Tensor) -> None:
+    if tensor.is_complex():
+        raise TypeError("its entries are complex")
+    if tensor.is_meta:
+        raise TypeError("it is on the meta device, without values; load them first")
+    if tensor.is_quantized:
+        raise TypeError("it is quantised; pass its dequantize()")
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"it is sparse ({tensor.layout}); pass its to_dense()")
 
 
 def _check_chain(matrices: list[Tensor]) -> None:

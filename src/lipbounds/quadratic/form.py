@@ -21,6 +21,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..arithmetic.definite import runs_to_its_end, shortfall, terms_of, trace_of
 from ..arithmetic.rounding import finite, gamma, outward
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import operator_norm, power_of_two
@@ -266,23 +267,20 @@ def _clipped(weight: Tensor) -> Tensor:
 def deficit(form: Form, given: Multipliers) -> Tensor:
     """A proven delta >= 0 with Q >= -delta I, near the least one.
 
-    A shift is tried by Cholesky, block by block of the tridiagonal form. That is the Cholesky
-    factorisation of the whole matrix with its zero blocks left out: each entry of the factor is
-    still (m_ij - sum of l_ip l_jp) / l_jj in some order of summation, over at most two blocks, so
-    that Rump's bound holds as it stands: Q + shift I is >= -gamma trace if the factorisation runs
-    to its end (Rump, BIT 46, 2006). The error of forming Q is at most gamma times `row_sums`.
+    Shifts are tried by `arithmetic.definite`. The error of forming Q is at most gamma times
+    `row_sums`.
     """
     widths = form.widths
     diagonal, below = form.blocks(given)
-    band = max(a + b for a, b in zip(widths, widths[1:], strict=False))
     terms = 8 + 2 * (form.terms + max(widths))
     largest = outward(finite(form.row_sums(given).max(), "a product of layers"), 2 * terms)
-    trace = sum(block.diagonal().clamp(min=0).sum() for block in diagonal)
+    trace, band = trace_of(diagonal), terms_of(diagonal)
     slip = gamma(terms) * largest
-    safe = (slip + 2 * gamma(band) * outward(trace, sum(widths))).clamp(min=1e-290)
+    safe = (slip + shortfall(2 * trace, band)).clamp(min=1e-290)
 
     def proven(shift: Tensor) -> Tensor:
-        return (shift + slip + 2 * gamma(band) * (trace + sum(widths) * shift.abs())).clamp(min=0.0)
+        total = 2 * trace + sum(widths) * shift.abs()
+        return (shift + outward(slip + shortfall(total, band), 4)).clamp(min=0.0)
 
     low, high = -safe, -safe / 2
     while not _factorises(diagonal, below, high):
@@ -297,14 +295,5 @@ def deficit(form: Form, given: Multipliers) -> Tensor:
 
 def _factorises(diagonal: list[Tensor], below: list[Tensor], shift: Tensor) -> bool:
     """Whether the Cholesky factorisation of Q + shift I runs to its end."""
-    block = diagonal[0]
-    for k, following in enumerate([*diagonal[1:], None]):
-        block = block.clone()
-        block.diagonal().add_(shift)
-        factor, info = torch.linalg.cholesky_ex(block)
-        if int(info):
-            return False
-        if following is not None:
-            column = torch.linalg.solve_triangular(factor, below[k].mT, upper=False)
-            block = following - column.mT @ column
-    return bool(torch.isfinite(block).all())
+    shifted = [block + torch.diag(shift.expand(len(block))) for block in diagonal]
+    return bool(runs_to_its_end(shifted, below))

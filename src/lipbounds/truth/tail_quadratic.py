@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arithmetic.rounding import gamma
+from ..arithmetic.definite import semidefinite
+from ..arithmetic.rounding import gamma, outward
 from ..linear.norms import power_of_two
 from ..linear.operators import blocks
 from .sign_ascent import path
@@ -152,9 +153,7 @@ def _forms(q: Tensor, s: Tensor, multiplier: Tensor, free: Tensor) -> Tensor | N
 def _proven(form: Tensor, s: Tensor, coupling: Tensor, inner: Tensor, q: Tensor, multiplier):
     """Whether [[G - S, -S Q], [-Q^T S, Lambda - Q^T S Q]] >= 0 despite rounding, (b,).
 
-    A Cholesky factorisation that runs to its end proves it (Rump, BIT 46, 2006), after scaling and
-    less a multiple of the identity that exceeds the rounding errors: gamma times the row sums of a
-    majorant of the matrix, and of its trace.
+    Its entries err by at most gamma times those of a majorant, after scaling.
     """
     side = sum(q.shape)
     matrix = _block_matrix(form - s, -coupling, inner)
@@ -165,11 +164,10 @@ def _proven(form: Tensor, s: Tensor, coupling: Tensor, inner: Tensor, q: Tensor,
         (torch.diag(multiplier) + q.mT @ absolute @ q).expand_as(inner),
     )
     scale = majorant.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).rsqrt()
-    scale = power_of_two(scale)  # exact to apply; the trace is at most 4 sides
+    scale = power_of_two(scale)  # exact to apply
     matrix, majorant = (scale[..., None] * x * scale[..., None, :] for x in (matrix, majorant))
-    shift = gamma(4 * side + 16) * (majorant.sum(-1).amax(-1) + 4 * side)
-    matrix.diagonal(dim1=-2, dim2=-1).sub_(shift[..., None])
-    return torch.linalg.cholesky_ex(matrix).info == 0
+    error = outward(gamma(4 * side + 16) * majorant.sum(-1).amax(-1), 4 * side)
+    return semidefinite([matrix], [], error)
 
 
 def _block_matrix(top: Tensor, side: Tensor, bottom: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """The proof in floating point that multipliers are feasible: Q(theta) >= 0, and what they prove.
 
-As in `quadratic.deficit`, Cholesky's factorisation of D Q D - shift I, D of powers of two, that
-runs to its end proves D Q D >= 0, if `shift` exceeds its own rounding errors (Rump, BIT 46, 2006)
-and those of the entries of Q. Here theta is an interior point, so that no deficit is left over.
+D Q D >= 0 is proven, D of powers of two that make its diagonal about 1, whatever its entries'
+rounding errors. Here theta is an interior point, so that no deficit is left over.
 """
 
 from collections.abc import Sequence
@@ -10,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...arithmetic.definite import semidefinite
 from ...arithmetic.rounding import gamma, outward
-from ...arithmetic.tridiagonal import factorise
 from ...linear.norms import power_of_two
 from .forms import Forms
 
@@ -64,12 +63,5 @@ def feasible(forms: Forms, theta: Tensor) -> Tensor:
     natural = torch.cat(parts[::-1] if forms.backward else parts, -1)
     terms = 2 * forms.terms + 2 * max(sizes)
     rounding = outward(forms.row_sums(theta, natural).amax(-1), terms) * gamma(terms)
-    trace = sum(block.diagonal(dim1=-2, dim2=-1).abs().sum(-1) for block in diagonal)
-    band = max(a + b for a, b in zip(sizes, sizes[1:], strict=False))
-    shift = outward(rounding + 2 * gamma(band) * (trace + sum(sizes)), 2 * sum(sizes))
-    usable &= shift < 1
-    shifted = []
-    for block in diagonal:
-        block.diagonal(dim1=-2, dim2=-1).sub_(shift.unsqueeze(-1))
-        shifted.append(torch.where(usable[:, None, None], block, 0.0))
-    return factorise(shifted, below).positive & usable
+    diagonal = [torch.where(usable[:, None, None], block, 0.0) for block in diagonal]
+    return semidefinite(diagonal, below, rounding) & usable

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...arithmetic.tridiagonal import Factors, factorise, selected_inverse
 from ...linear.operators import dense
 from ...networks.network import Network
 from ..form import Multipliers
@@ -89,48 +90,6 @@ def local_inverse(link: Link, windows: Windows, own: Tensor, below: Tensor, befo
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """The factorised trunk: per block the Cholesky factor of its Schur complement, and
-    L_{k-1}^-1 B_k^T with B_k the block below."""
-
-    cholesky: list[Tensor]
-    coupling: list[Tensor]
-
-    @property
-    def log_determinant(self) -> Tensor:
-        return 2 * sum(factor.diagonal().log().sum() for factor in self.cholesky)
-
-    def selected_inverse(self, ends: Tensor, weights: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The blocks Z_kk and Z_k,k-1 of M^-1 + V diag(weights) V^T, where V = M^-1 (0, B) and
-        `ends` is L^-1 B of the last block."""
-        factor = self.cholesky[-1]
-        vectors = torch.linalg.solve_triangular(factor.mT, ends, upper=True)
-        block = torch.cholesky_inverse(factor) + (vectors * weights) @ vectors.mT
-        diagonal, below = [block], []
-        for factor, coupling in zip(self.cholesky[-2::-1], self.coupling[::-1], strict=True):
-            g = torch.linalg.solve_triangular(factor.mT, coupling, upper=True)
-            side = diagonal[-1] @ g.mT
-            below.append(-side)
-            diagonal.append(torch.cholesky_inverse(factor) + g @ side)
-        return diagonal[::-1], below[::-1]
-
-
-def factorised(diagonal: list[Tensor], below: list[Tensor]) -> Trunk | None:
-    """None where the matrix is not positive definite."""
-    cholesky, coupling, block = [], [], diagonal[0]
-    for k in range(len(diagonal)):
-        if k:
-            side = torch.linalg.solve_triangular(cholesky[-1], below[k - 1].mT, upper=False)
-            coupling.append(side)
-            block = diagonal[k] - side.mT @ side
-        factor, info = torch.linalg.cholesky_ex(block)
-        if int(info) or not bool(torch.isfinite(factor.diagonal()).all()):
-            return None
-        cholesky.append(factor)
-    return Trunk(cholesky, coupling)
-
-
-@dataclass(frozen=True)
 class Point:
     """The form at some multipliers. `columns`: L^-1 B of the last trunk block, B the pieces'
     coupling; `least`: q_i, in l2 the eigenvalues of b^T M^-1 b, to the axes `axes`; `total`:
@@ -139,7 +98,7 @@ class Point:
     ends: Tensor
     locals: list[Tensor]
     windows: list[Windows]
-    trunk: Trunk
+    trunk: Factors
     columns: Tensor
     axes: Tensor | None
     least: Tensor
@@ -216,8 +175,8 @@ class Elimination:
             if windows[-1] is None:
                 return None
         diagonal, below, columns, shift = self._blocks(ends, windows)
-        trunk = factorised(diagonal, below)
-        if trunk is None:
+        trunk = factorise(diagonal, below)
+        if not bool(trunk.positive):
             return None
         columns = torch.linalg.solve_triangular(trunk.cholesky[-1], columns, upper=False)
         if self.norm == 2:
@@ -229,7 +188,7 @@ class Elimination:
     def gradient(self, point: Point, t: Tensor) -> Tensor:
         """The derivatives of phi with respect to log theta."""
         weights = 1 / (point.head(t) - point.least)
-        diagonal, below = point.trunk.selected_inverse(point.turned, weights)
+        diagonal, below = selected_inverse(point.trunk, point.turned, weights)
         ends, first = point.ends[self.live], diagonal[0].diagonal()[self.live]
         slope = ends * (t - first)
         if self.norm == 2:

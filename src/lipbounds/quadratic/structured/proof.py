@@ -7,9 +7,9 @@ least multiplier is for any approximate solution w of M w = b
 
 r = b - M w. With v = (w, -1), Q' being Q without that multiplier, this is (Q' v)_piece + w^T r
 + |r|^2 / m. Products with Q' need no matrix but the network's, so that their rounding is bounded by
-a majorant's product; m comes from a Cholesky factorisation that runs to its end, as in
-`quadratic.form`: here of a symmetric permutation of M, inner variables first, in coordinates
-(powers of two) that make the diagonal about 1.
+a majorant's product; m comes from a Cholesky factorisation that runs to its end: here of a
+symmetric permutation of M, inner variables first, in coordinates (powers of two) that make the
+diagonal about 1.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...arithmetic.definite import runs_to_its_end, shortfall
 from ...arithmetic.rounding import gamma, outward
 from ...linear.norms import largest_eigenvalue, power_of_two
 from ...linear.operators import dense
 from ...networks.network import Network
 from ..form import Multipliers, single
-from .elimination import Elimination, Point, factorised
+from .elimination import Elimination, Point
 from .links import Link
 
 DISCOUNTS = (0.0, 1e-9, 1e-6, 1e-4, 1e-2, 0.1, 0.5)
@@ -224,10 +225,9 @@ def _times(a: _Vectors, b: _Vectors) -> _Vectors:
 def _least_eigenvalue(form: _Form, scales: _Vectors) -> Tensor | None:
     """A proven m > 0 with D M D >= m I, D = `scales`; None where there is none.
 
-    The Cholesky factorisation of D M D - shift I, if it runs to its end, proves D M D >= (shift
-    - gamma trace) I (Rump, BIT 46, 2006): each entry of the factor is (m_ij - sum of l_ip l_jp) /
-    l_jj in some order, over at most the inner variables of two links and two trunk blocks. Forming
-    M errs by at most gamma times the row sums of a majorant.
+    D M D - shift I is factorised (see `arithmetic.definite`), inner variables first: an entry of
+    the factor sums over at most the inner variables of two links and two trunk blocks. Forming M
+    errs by at most gamma times the row sums of a majorant.
     """
     rows = form.rest(_times(scales, form.majorant(form.without_pieces(scales))))
     slip = gamma(form.terms) * outward(rows.max(), 2 * form.terms)
@@ -235,9 +235,8 @@ def _least_eigenvalue(form: _Form, scales: _Vectors) -> Tensor | None:
     band = 2 * max([0, *counts]) + len(form.ends) + 4
     diagonal = form.rest(_times(_times(scales, scales), _Vectors(*form.diagonals())))
     trace = outward(diagonal.clamp(min=0).sum(), form.terms + len(diagonal))
-    rounding = 2 * gamma(band)
-    shift = 2 * (slip + rounding * trace)
-    least = shift - outward(slip + rounding * (trace + len(diagonal) * shift), 16)
+    shift = 2 * (slip + shortfall(2 * trace, band))
+    least = shift - outward(slip + shortfall(2 * trace + len(diagonal) * shift, band), 16)
     proven = bool(least > 0) and bool(torch.isfinite(shift)) and _factorises(form, scales, shift)
     return least * (1 - 1e-12) if proven else None
 
@@ -263,7 +262,7 @@ def _factorises(form: _Form, scales: _Vectors, shift: Tensor) -> bool:
         below = [last.mT, *(b.mT for b in below[:0:-1])] if form.links else []
     for block in diagonal:
         block.diagonal().sub_(shift)
-    return factorised(diagonal, below) is not None
+    return bool(runs_to_its_end(diagonal, below))
 
 
 def _inner_eliminated(
@@ -283,13 +282,14 @@ def _inner_eliminated(
     if p:
         matrix = inner * form[:, :p, :p] * inner.mT
         matrix.diagonal(dim1=-2, dim2=-1).sub_(shift)
-        factor, info = torch.linalg.cholesky_ex(matrix)
+        factor, info = torch.linalg.cholesky_ex(matrix.cpu())  # as `arithmetic.definite` says
         if bool(info.any()):
             return None
         through = torch.cat(
             [form[:, :p, p : p + 1] * own, form[:, :p, p + 1 :] @ scaled * columns], 2
         )
-        through = torch.linalg.solve_triangular(factor, inner * through, upper=False)
+        through = torch.linalg.solve_triangular(factor, (inner * through).cpu(), upper=False)
+        through = through.to(form.device)
         corner = corner - through[:, :, 0].square().sum(1)
         side = side - through[:, :, :1].mT @ through[:, :, 1:]
         stacked = through[:, :, 1:].reshape(c, -1, n)
