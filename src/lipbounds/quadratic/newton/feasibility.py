@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...arithmetic.definite import semidefinite
 from ...arithmetic.rounding import gamma, outward
+from ...clock import left as seconds_left
 from ...linear.norms import power_of_two
 from .forms import Forms
 
@@ -33,7 +34,7 @@ def certified(forms: Forms, theta: Tensor, interior: Sequence[Tensor]) -> Tensor
         proven = feasible(part, tried)
         values[left[proven]] = _value(part, tried)[proven]
         left = left[~proven]
-        if not len(left):
+        if not len(left) or seconds_left() <= 0:
             break
     return values
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...arithmetic.definite import runs_to_its_end, shortfall
 from ...arithmetic.rounding import gamma, outward
+from ...clock import left
 from ...linear.norms import largest_eigenvalue, power_of_two
 from ...linear.operators import dense
 from ...networks.network import Network
@@ -36,7 +37,7 @@ def certified_pieces(network: Network, norm: float, multipliers: Multipliers) ->
     the piece's own variable (nu, in norm 1 mu) being replaced by their least values.
 
     Negative and NaN multipliers count as 0. Where M cannot be proven positive definite, stage k's
-    multipliers are scaled by (1 - d)^k for a few d: the truncations of a form >= 0 are forms >= 0,
+    multipliers are scaled by (1 - d)^k for a few d, while time is left: the truncations of a form >= 0 are forms >= 0,
     and what is scaled is their positive combination. All entries are inf where none helps.
     Raises UnsupportedError for an ensemble or a pool kept whole.
     """
@@ -46,6 +47,8 @@ def certified_pieces(network: Network, norm: float, multipliers: Multipliers) ->
         values = _proven(network, norm, discounted(given, discount))
         if values is not None:
             return values
+        if left() <= 0:
+            break
     return given.input.new_full((_pieces(network, norm),), torch.inf)
 
 
