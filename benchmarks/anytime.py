@@ -84,11 +84,12 @@ def network(name: str) -> lb.Network:
     return gaussian([int(size) for size in sizes], 0)
 
 
-def least(one: lb.Network, norm: float, seconds: float) -> tuple[float, str]:
-    """The least of the other bounds that end within the seconds, and its name."""
+def least(one: lb.Network, norm: float, seconds: float, speed: float) -> tuple[float, str]:
+    """The least of the other bounds that end within the seconds, and its name; those that are
+    estimated at ten times as long are not tried."""
     found = [(math.inf, "none")]
     for method in BOUNDS.values():
-        if norm in method.norms and not method.anytime:
+        if norm in method.norms and method.cost(one, norm) <= 10 * seconds * speed:
             try:
                 begin, value = now(), lb.bound(one, method.name, norm, seconds=seconds).upper
             except lb.LipboundsError:
@@ -112,7 +113,7 @@ def main(name: str, norm: float, budgets: list[float]) -> None:
         begin, hear = now(), tell if seconds == budgets[-1] else None
         found = lb.bound(one, "K_5", norm, seconds=seconds, progress=hear)
         taken = now() - begin
-        other, who = least(one, norm, SHARE * seconds)
+        other, who = least(one, norm, SHARE * seconds, speed)
         sign = "<=" if found.upper <= other else "ABOVE"
         print(
             f"{seconds:g} s: {taken:.2f} s, {found.upper:.6g} {sign} {other:.6g} ({who}), ", end=""

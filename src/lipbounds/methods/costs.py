@@ -10,7 +10,7 @@ from ..linear.operators import Operator
 from ..networks.network import Network
 from ..networks.segments import radius
 
-EIGENVALUES = 10  # of a matrix, in cubes of its side
+EIGENVALUES = 2  # of a symmetric matrix, in cubes of its side
 SPEED = 1e10  # multiply-adds in a second on one core, roughly
 
 

@@ -27,8 +27,9 @@ from ..quadratic.structured.proof import discounted
 from ..results import Bound, Status
 from .averaged import averaged_sums
 from .eclipse import closed_form
-from .equivalence import norm_equivalence
+from .equivalence import from_sums
 from .plan import FIRST, SHARE, plan
+from .product import product
 from .registry import BOUNDS
 
 INSIDE = 1e-3  # what multipliers of stage k are less by, k times, where a descent starts
@@ -74,7 +75,7 @@ def ellipsoidal_rows(
 
 
 class _Run:
-    """The plan, and what is proven so far."""
+    """The plan, carried out, and what is proven so far."""
 
     def __init__(
         self,
@@ -85,29 +86,28 @@ class _Run:
         progress: Progress | None,
         steps: int | None,
     ):
+        """Proves a first bound, which has no limit, at the price of a pass or two."""
         _check_steps(steps)
-        begin = now()
-        self.network, self.norm, self.seconds, self.steps = network, norm, seconds, steps
-        self.plain = merged(maxima_first(explicit(network) if network.has_pools else network))
+        self.begin, self.network, self.norm, self.seconds = now(), network, norm, seconds
         count = math.prod(network.batch_shape), costs.pieces(network, norm)
         infinite = torch.full(count, math.inf, dtype=torch.float64, device=network.device)
-        self.pieces, self.begin = kind(infinite, math.inf if steps is None else steps), begin
+        self.pieces = kind(infinite, math.inf if steps is None else steps)
         if progress is not None:
             self.pieces.told = lambda bound: progress(
-                now() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
+                now() - self.begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
             )
+        self.pieces.cap(_cheap(FIRST if norm == 2 else "K_star", network, norm))
+        self.plain = merged(maxima_first(explicit(network) if network.has_pools else network))
         speed = measured_speed(str(network.device), torch.get_num_threads())
         self.plan = plan(self.plain, norm, seconds, speed)
 
     def carried_out(self) -> Pieces:
-        """The first bound has no limit: something is to be proven."""
-        first, *others = (phase.name for phase in self.plan.cheap if not phase.omitted)
-        self._compute(first)
         with limited(self.begin + self.seconds - now()):
-            for name in others:
-                with suppress(LipboundsError), limited(SHARE * self.seconds):
-                    self._compute(name)
-            if self.steps != 0:
+            for phase in self.plan.cheap[1:]:
+                if not phase.omitted:
+                    with suppress(LipboundsError), limited(SHARE * self.seconds):
+                        self._compute(phase.name)
+            if self.pieces.steps > 0:
                 self._improve()
         return self.pieces
 
@@ -156,7 +156,7 @@ def _check_steps(steps) -> None:
 def _cheap(name: str, network: Network, norm: float) -> Tensor:
     """A bound of the network (S,), or of each row or column (S, pieces)."""
     if name == FIRST:
-        return norm_equivalence(network, norm, "K_star")
+        return from_sums(network, product)
     if name == "K_4" and norm != 2 and (norm == math.inf or not network.has_pools):
         sums = averaged_sums(network, norm)
         return sums.reshape(-1, sums.shape[-1])
@@ -165,8 +165,8 @@ def _cheap(name: str, network: Network, norm: float) -> Tensor:
 
 
 def _start(network: Network, norm: float) -> Multipliers:
-    """Those of ECLipsE-Fast, a little further from the edge of the cone (docs/k5.md, lemma on
-    truncations: as in `certified_pieces`); products of norms where they are not inside it."""
+    """Those of ECLipsE-Fast, a little further from the edge of the cone; products of norms where
+    that is not inside it."""
     try:
         near = discounted(closed_form(network), INSIDE)
     except LipboundsError:

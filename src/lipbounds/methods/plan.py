@@ -1,6 +1,6 @@
 """What K_5 will do in a time: its phases, their estimated seconds, and why some are left out.
 
-    cheap bounds, in the order of their cost    each within a tenth of the time
+    cheap bounds, in the order of their cost    each in a tenth of the time
     descent of all pieces together              in rounds of doubling length, each proven
     Newton's method, or each piece's own descent, the greatest first
 
@@ -19,6 +19,7 @@ from ..results import Status
 from . import costs
 
 SHARE = 0.1  # of the time that each cheap bound may take
+CAUTIOUS = 3.0  # times that, up to which it is tried: estimates are from above
 FEW_STEPS = 5  # of a descent, for which it is worth beginning
 NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it begins to prove
 AHEAD = 1.0  # times those: what a descent in front of them may take
@@ -101,7 +102,7 @@ def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[
         omitted = ""
         if name == "eclipse_fast" and network.batch_shape:
             omitted = "takes one network"
-        elif found and cost > limit:
+        elif found and cost > CAUTIOUS * limit:
             omitted = "takes more than a tenth"
         found.append(Phase(name, cost, omitted))
     return found
@@ -111,7 +112,8 @@ def _newton(network: Network, norm: float, speed: float) -> Phase:
     """Of the first batch of programs."""
     step = quadratic.newton_step(network, norm) / speed
     held = quadratic.newton_bytes(network, norm)
-    phase = Phase("Newton", NEWTON_STEPS * step, step=step, proof=step)
+    start = quadratic.newton_start(network, norm) / speed
+    phase = Phase("Newton", start + NEWTON_STEPS * step, step=step, proof=step)
     return phase if held <= MEMORY else _too_large(phase, held)
 
 

@@ -17,6 +17,7 @@ NEWTON = 0.5  # of a step with its line search, in cubes of the rows of Q
 SUBSTITUTED = 3.0  # times that where linear neurons join the blocks of Q
 MATRICES = 10  # of N^2 float64 that a Newton step holds for each program
 MAPS = 4  # dense ones of each layer, while they are made
+MADE = 60  # multiply-adds in the time that an entry of them takes to be made, or cut to a column
 PASSES = 4  # of a vector through the network, and through the factors, in a proof
 BLOCKS = 8  # float64 for each entry of the trunk's blocks that a descent holds
 
@@ -54,6 +55,11 @@ def newton_step(network: Network, norm: float) -> float:
     """One of Newton's method for one piece, or its proof."""
     linear = any(bool(stage.ends().met.any()) for stage in network.stages)
     return NEWTON * (SUBSTITUTED if linear else 1.0) * side(network, norm) ** 3
+
+
+def newton_start(network: Network, norm: float) -> float:
+    """The maps of its programs, made and cut."""
+    return float(MADE * sum(math.prod(affine.operator.shape) for affine in network.affines))
 
 
 def newton_bytes(network: Network, norm: float) -> float:

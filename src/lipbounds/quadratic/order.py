@@ -26,6 +26,7 @@ class Pieces:
         self.floors = torch.zeros_like(uppers[:, 0])
         self.clock = now()  # when the step began
         self.pace = 0.0  # seconds of the last step
+        self.entry = 0.0  # of the last first step of some pieces, with all that comes before it
         self.proof = 0.0  # and of the last proof, which are kept back for the next
 
     @property
@@ -49,7 +50,8 @@ class Pieces:
     def greatest(self, size: int) -> tuple[Tensor, Tensor] | None:
         """Up to `size` open pieces that have steps left, the greatest first; None where there are
         none, or no time for a step."""
-        self.clock = now()
+        self.clock, self.pace = now(), max(self.pace, self.entry)
+        self.entry = 0.0
         chosen = self.open & (self.spent < self.steps)
         if self.over or not bool(chosen.any()):
             return None
@@ -77,6 +79,7 @@ class Pieces:
         """For `minimised`: whether there is no time for another step like the last."""
         before, self.clock = self.clock, now()
         self.pace = self.clock - before
+        self.entry = self.entry or self.pace
         return torch.full_like(values, self.over, dtype=torch.bool)
 
     def improve(self, samples: Tensor, indices: Tensor, values: Tensor) -> None:

@@ -37,8 +37,9 @@ def certified_pieces(network: Network, norm: float, multipliers: Multipliers) ->
     the piece's own variable (nu, in norm 1 mu) being replaced by their least values.
 
     Negative and NaN multipliers count as 0. Where M cannot be proven positive definite, stage k's
-    multipliers are scaled by (1 - d)^k for a few d, while time is left: the truncations of a form >= 0 are forms >= 0,
-    and what is scaled is their positive combination. All entries are inf where none helps.
+    multipliers are scaled by (1 - d)^k for a few d, while time is left: the truncations of a form
+    >= 0 are forms >= 0, and what is scaled is their positive combination. All entries are inf where
+    none helps.
     Raises UnsupportedError for an ensemble or a pool kept whole.
     """
     network = single(network, "k5")
