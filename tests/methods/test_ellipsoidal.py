@@ -14,9 +14,11 @@ from strategies import SLOPES, between_sample, pooled_networks, quick, slope_net
 from torch import nn
 
 import lipbounds as lb
+from lipbounds import clock
 from lipbounds.linear.operators import Dense, dense
 from lipbounds.methods import costs
 from lipbounds.methods import ellipsoidal as module
+from lipbounds.methods import plan as planning
 from lipbounds.methods.registry import BOUNDS
 from lipbounds.networks.network import Affine, Network
 from lipbounds.networks.rewrite import merged
@@ -353,6 +355,33 @@ def test_newton_steps_in_single_precision_lead_as_far(monkeypatch, norm, size):
     double = float(ellipsoidal(network, norm))
     monkeypatch.setattr(barrier, "SINGLE_SIDE", 0)
     assert float(ellipsoidal(network, norm)) == pytest.approx(double, rel=1e-5)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A clock that goes on by a thousandth of a second whenever it is looked at."""
+    ticks = itertools.count()
+    monkeypatch.setattr(module, "measured_speed", lambda *_: 1e12)
+    token = clock._now.set(lambda: 1e-3 * next(ticks))
+    yield
+    clock._now.reset(token)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("engine", ["newton", "descent", "both"])
+def test_more_time_gives_no_greater_value(counted, monkeypatch, norm, engine):
+    network = gaussian([6, 16, 16, 3], 0)
+    monkeypatch.setattr(planning, "EASY", 0.0 if engine == "both" else math.inf)
+    if engine == "both":
+        monkeypatch.setattr(quadratic_costs, "newton_step", lambda *_: 1e9)
+    if engine == "descent":
+        monkeypatch.setattr(quadratic_costs, "newton_bytes", lambda *_: math.inf)
+    values = []
+    for seconds in (0.0, 0.01, 0.03, 0.1, 0.2, 0.4):
+        begin = clock.now()
+        values.append(float(ellipsoidal(network, norm, seconds=seconds)))
+        assert clock.now() - begin <= 1.2 * seconds + 0.03
+    assert values == sorted(values, reverse=True) and values[0] > 1.5 * values[-1]
 
 
 def test_steps_are_a_budget_too():
