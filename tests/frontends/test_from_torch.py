@@ -349,11 +349,21 @@ def test_what_is_no_module_is_refused_in_a_sentence(module, remedy):
 
 
 def test_a_shape_taken_by_default_is_said_to_be():
-    with pytest.raises(lb.LipboundsError, match="input_shape was not given"):
-        lb.from_torch(nn.Linear(4, 2))
+    for layer in (nn.Linear(4, 2), nn.Conv2d(1, 1, 30), nn.MaxPool2d(30), nn.Conv1d(1, 1, 1)):
+        with pytest.raises(lb.LipboundsError, match="input_shape was not given"):
+            lb.from_torch(layer)
     with pytest.raises(lb.LipboundsError) as error:
         lb.from_torch(nn.Linear(4, 2), (1, 28, 28))
     assert "not given" not in str(error.value)
+    with pytest.raises(lb.LipboundsError, match="training mode") as error:
+        lb.from_torch(nn.Dropout())  # no fault of the shape
+    assert "not given" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(2**31, 2), (10**400,), (0,), (-1,), 4, "a", (True,), (1.5,)])
+def test_shapes_that_no_input_has(shape):
+    with pytest.raises(lb.LipboundsError, match="^input_shape .* must be a sequence of positive"):
+        lb.from_torch(nn.ReLU(), shape)
 
 
 PARAMETRISED = {

@@ -1,6 +1,6 @@
 """`Network`: affine maps and stages in turn; immutable; evaluates and differentiates itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,14 +74,17 @@ class Network:
         """
         if not isinstance(weights, Sequence):
             raise LipboundsError("weights must be a list of matrices, first layer first")
-        matrices = [_tensor(w, f"W{i}") for i, w in enumerate(weights)]
+        matrices = [_finite(w, f"W{i}") for i, w in enumerate(weights)]
         _check_chain(matrices)
-        biases = [None] * len(matrices) if biases is None else list(biases)
+        biases = [None] * len(matrices) if biases is None else biases
+        if not isinstance(biases, Iterable):
+            raise LipboundsError("biases must be a list of vectors, first layer first, or None")
+        biases = list(biases)
         if len(biases) != len(matrices):
             raise LipboundsError(f"{len(biases)} biases for {len(matrices)} weights")
         affines = []
         for i, (w, b) in enumerate(zip(matrices, biases, strict=True)):
-            b = w.new_zeros(w.shape[:-1]) if b is None else _tensor(b, f"b{i}").to(w.device)
+            b = w.new_zeros(w.shape[:-1]) if b is None else _finite(b, f"b{i}").to(w.device)
             if b.shape != w.shape[:-1]:
                 raise LipboundsError(
                     f"b{i} has shape {tuple(b.shape)}; W{i} needs {tuple(w.shape[:-1])}"
@@ -177,7 +180,7 @@ class Network:
         return rows
 
     def _flat(self, x: Tensor) -> Tensor:
-        x = torch.as_tensor(x, dtype=torch.float64, device=self.device)
+        x = real_tensor(x, "input").to(self.device)
         shape = self.input_shape
         if shape is not None and len(shape) > 1 and tuple(x.shape[-len(shape) :]) == shape:
             return x.reshape(*x.shape[: -len(shape)], self.input_size)
@@ -190,17 +193,24 @@ class Network:
         return x
 
 
-def _tensor(value, name: str) -> Tensor:
+def real_tensor(value, name: str) -> Tensor:
+    """An array of numbers in float64; LipboundsError, naming it, for anything else."""
     try:
         # Lists by way of NumPy: torch would make them float32.
-        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value)).detach()
+        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
         _check_readable(tensor)
-        tensor = tensor.to(torch.float64)
+        return tensor.to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise LipboundsError(f"{name} is not an array of numbers: {error}") from None
+        reason = str(error).partition(". ")[0]
+        raise LipboundsError(f"{name} is not an array of numbers: {reason}") from None
+
+
+def _finite(value, name: str) -> Tensor:
+    """A copy, none of its entries NaN or infinite."""
+    tensor = real_tensor(value, name)
     if not bool(torch.isfinite(tensor).all()):
         raise LipboundsError(f"{name} has NaN or infinite entries")
-    return tensor.clone()
+    return tensor.detach().clone()
 
 
 def _check_readable(tensor: Tensor) -> None:

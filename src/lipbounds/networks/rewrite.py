@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from ..errors import UnsupportedError
+from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import (
     Composition,
     Convolution,
@@ -26,6 +26,8 @@ TREATMENTS = ("explicit", "implicit")
 
 def explicit(network: Network) -> Network:
     """Convolutions become sparse matrices, each max-pooling a tree of between stages."""
+    if not isinstance(network, Network):
+        raise LipboundsError(f"explicit takes a Network, not {type(network).__name__}")
     affines, stages = [_with_matrices(network.affines[0])], []
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):
         for one in stage.tree():
