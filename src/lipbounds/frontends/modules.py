@@ -33,11 +33,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Piece:
-    """What one layer becomes: an affine map, a stage, or neither; and the shape it gives."""
+    """What one layer becomes: an affine map, a stage, or neither; and the shape it gives.
+    `roundings`: of each entry of the map, where it is computed from what the layer holds."""
 
     shape: Shape
     affine: Affine | None = None
     stage: SlopeStage | PoolStage | None = None
+    roundings: int = 0
 
 
 DEFAULT_SHAPE = (1, 28, 28)
@@ -76,7 +78,7 @@ def _network(module: nn.Module, shape: Shape) -> Network:
     tensor = next((t for t in tensors if not t.is_meta), None)
     device = torch.device("cpu") if tensor is None else tensor.device
     affines, stages = [_identity(math.prod(shape), device)], []
-    current = shape
+    current, roundings = shape, 0
     for place, layer in _layers(module):
         piece = _convert(layer, place, current, device)
         if piece.affine is not None:
@@ -84,8 +86,8 @@ def _network(module: nn.Module, shape: Shape) -> Network:
         if piece.stage is not None:
             stages.append(piece.stage)
             affines.append(_identity(piece.stage.shape[0], device))
-        current = piece.shape
-    return Network(tuple(affines), tuple(stages), shape)
+        current, roundings = piece.shape, roundings + piece.roundings
+    return Network(tuple(affines), tuple(stages), shape, roundings)
 
 
 def _compare(network: Network, module: nn.Module) -> None:
@@ -404,9 +406,8 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
     if (len(shape) == 3) != isinstance(layer, nn.BatchNorm2d):
         raise ShapeError("takes images (2d), or vectors and signals (1d)")
     _require_positive(layer.running_var, layer.eps)
-    # At most 3.5 u on each entry of the scale (the sum's rounding is halved by the root, the root
-    # and its inverse give one each, so does the weight). No bound counts them by themselves:
-    # `rounding.gamma` counts 2 (terms + 4) where the products use `terms`, so 4 and more are left.
+    # At most 3.5 u on each entry of the scale: the sum's rounding is halved by the root, the root
+    # and its inverse give one each (or two together, on a GPU), so does the weight.
     scale = (_double(layer.running_var) + layer.eps).rsqrt()
     if layer.weight is not None:
         scale = scale * _double(layer.weight)
@@ -415,7 +416,7 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
         offset = offset + _double(layer.bias)
     pixels = math.prod(shape[1:])
     scale, offset = (x.repeat_interleave(pixels) for x in (scale, offset))
-    return Piece(shape, Affine(Diagonal(scale), offset))
+    return Piece(shape, Affine(Diagonal(scale), offset), roundings=4)
 
 
 def _require_positive(variance: Tensor, eps: float) -> None:
@@ -482,12 +483,12 @@ def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
 
 
 def _averages(windows, inside, divisor, shape: Shape, out: Shape, device) -> Piece:
-    # 1 / divisor is rounded once for each entry; the doubled count of `rounding.gamma` covers it.
     operator = average_pooling(
         windows.to(device), inside.to(device), divisor.to(device, torch.float64), math.prod(shape)
     )
     offset = torch.zeros(operator.shape[0], dtype=torch.float64, device=device)
-    return Piece(out, Affine(operator, offset))
+    mantissa, _ = torch.frexp(divisor.double())
+    return Piece(out, Affine(operator, offset), roundings=int(bool((mantissa != 0.5).any())))
 
 
 def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:

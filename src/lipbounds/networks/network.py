@@ -33,13 +33,16 @@ class Network:
     """f = A_L . sigma_L . A_{L-1} ... sigma_1 . A_0.
 
     `affines` A_0 ... A_L and `stages` sigma_1 ... sigma_L are in order of application, so that
-    `stages[k - 1]` stands between `affines[k - 1]` and `affines[k]`. Raises LipboundsError where
-    sizes do not chain or a weight is not finite.
+    `stages[k - 1]` stands between `affines[k - 1]` and `affines[k]`. `roundings`: how many, on any
+    path from an input to an output, its weights owe to their conversion; bounds count them, and are
+    of the network before it (docs/theory.md). Raises LipboundsError where sizes do not chain or a
+    weight is not finite.
     """
 
     affines: tuple[Affine, ...]
     stages: tuple[Stage, ...]
     input_shape: tuple[int, ...] | None = None
+    roundings: int = 0
 
     def __post_init__(self):
         if len(self.affines) != len(self.stages) + 1:
@@ -178,6 +181,14 @@ class Network:
             rows = self.stages[k - 1].pullback(trace[k][0], rows)
             rows = self.affines[k - 1].operator.adjoint(rows)
         return rows
+
+    def majorant(self, v: Tensor) -> Tensor:
+        """|W_L| (|C_L| + |R_L|) ... |W_0| v >= |J v'| for all |v'| <= v and every linearisation J,
+        up to rounding; v (..., n)."""
+        for k, affine in enumerate(self.affines):
+            v = self.stages[k - 1].majorant(v) if k else v
+            v = affine.operator.majorant().apply(v)
+        return v
 
     def _flat(self, x: Tensor) -> Tensor:
         x = real_tensor(x, "input").to(self.device)
