@@ -4,16 +4,18 @@ import itertools
 import math
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import lipbounds as lb
-from lipbounds.linear.operators import dense
+from lipbounds.linear.operators import Identity, dense
 from lipbounds.methods.maximum import vertex_maximum
+from lipbounds.methods.seqlip import _power_lower
 from lipbounds.networks.activations import leaky_relu
-from lipbounds.networks.stages import PoolStage
+from lipbounds.networks.stages import PoolStage, SlopeStage
 
 
 def all_signs(n):
@@ -96,6 +98,94 @@ def test_weights_that_cancel_do_not_lose_the_bound(seed):
         assert Fraction(float(result.lower)) ** 2 <= square <= Fraction(float(result.upper)) ** 2
         size = np.linalg.norm(weights[0]) * np.linalg.norm(weights[1])
         assert result.upper - result.lower <= 1e-10 * result.upper + 1e-12 * size
+
+
+def precise_norm(matrix):
+    """The spectral norm to 50 digits."""
+    return max(mpmath.svd_r(matrix, compute_uv=False))
+
+
+def precise_halves(weight):
+    u, s, v = mpmath.svd_r(weight, full_matrices=False)
+    root = mpmath.diag([mpmath.sqrt(x) for x in s])
+    return u * root, root * v
+
+
+def precise_k2(weights, slopes):
+    """The product over stages of the maximum over the vertices, to 50 digits."""
+    weights = [mpmath.matrix(w.tolist()) for w in weights]
+    halves = [precise_halves(w) for w in weights[1:-1]]
+    right = [weights[0], *(half[0] for half in halves)]
+    left = [*(half[1] for half in halves), weights[-1]]
+    if len(weights) == 1:
+        return precise_norm(weights[0])
+    return mpmath.fprod(
+        max(
+            precise_norm(a * mpmath.diag(vertex) * b)
+            for vertex in itertools.product(map(mpmath.mpf, slopes), repeat=b.rows)
+        )
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 4), (2, 3, 2), (5, 3, 4), (3, 4, 3, 2)])
+@pytest.mark.parametrize("slope", [0.0, 1 - 2.0**-40, 1.0])
+def test_both_ends_against_fifty_digits(sizes, slope):
+    rng = np.random.default_rng(len(sizes))
+    weights = [rng.normal(size=(m, n)) for n, m in itertools.pairwise(sizes)]
+    network = lb.from_weights(weights, activation=leaky_relu(slope))
+    result = lb.bound(network, "K_2", 2)
+    with mpmath.workdps(50):
+        exact = precise_k2(weights, (slope, 1.0))
+        assert result.lower <= exact <= result.upper
+        assert result.upper - result.lower <= exact * mpmath.mpf(1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_lower_end_beside_an_identity(seed):
+    """|| (C + T R) B || of a single column B: its square is rational, at every vertex."""
+    rng = np.random.default_rng(seed)
+    column = rng.normal(size=(int(rng.integers(1, 4000)), 1)) * 10.0 ** rng.integers(-3, 4)
+    slopes = sorted(rng.uniform(-1, 2, size=2)) if seed % 3 else [0.7, 0.7]
+    stage = SlopeStage.uniform(prelu_between(*slopes), len(column))
+    right = torch.from_numpy(column)
+    steepest = max(map(Fraction, slopes), key=abs)
+    exact = sum(Fraction(x) ** 2 for x in column[:, 0].tolist()) * steepest**2
+    for found in (
+        _power_lower(Identity(len(column)), stage, right),
+        _power_lower(right.mT.contiguous(), stage, Identity(len(column))),
+    ):
+        assert Fraction(1 - 1e-8) * exact <= Fraction(float(found)) ** 2 <= exact
+
+
+@pytest.mark.parametrize("condition", [1e4, 1e6, 1e8, 1e10, 1e12])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_layer_in_the_middle_may_be_ill_conditioned(condition, seed):
+    """Singular vectors taken from W W^T are off by far more than rounding."""
+    rng = np.random.default_rng(seed)
+    u, v = (np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(2))
+    middle = u @ np.diag([1, condition**-0.5, 1 / condition]) @ v
+    weights = [rng.normal(size=(3, 2)), middle, rng.normal(size=(1, 3))]
+    result = lb.bound(lb.from_weights(weights), "K_2", 2)
+    with mpmath.workdps(50):
+        exact = precise_k2(weights, (0.0, 1.0))
+        assert result.lower <= exact <= result.upper
+        assert result.upper - result.lower <= exact * mpmath.mpf(1e-9)
+
+
+def prelu_between(alpha, beta):
+    return lb.Activation("between", lambda z: z, alpha, beta)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_lower_end_of_an_affine_map_alone(seed):
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(int(rng.integers(1, 2000)), 1))
+    weight = weight if seed % 2 else weight.T
+    result = lb.bound(lb.from_weights([weight]), "K_2", 2)
+    exact = sum(Fraction(x) ** 2 for x in weight.flatten().tolist())
+    assert Fraction(result.lower) ** 2 <= exact <= Fraction(result.upper) ** 2
+    assert result.upper - result.lower <= 1e-9 * result.upper
 
 
 def test_rounding_of_the_center_is_counted():
