@@ -54,9 +54,34 @@ class Between:
 
 @dataclass(frozen=True)
 class Pool:
-    """Max-pooling kept whole: `member` (m, n) is 1 where an input belongs to a window."""
+    """Max-pooling kept whole: `member` (m, n) is 1 where an input belongs to a window; `windows`,
+    where their order matters: the indices of each."""
 
     member: np.ndarray
+    windows: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def over(cls, windows, size):
+        member = np.zeros((len(windows), size))
+        for row, window in zip(member, windows, strict=True):
+            row[list(window)] = 1
+        return cls(member, tuple(map(tuple, windows)))
+
+    def tree(self):
+        """The pool as maxima of two, level by level: of neighbours in each window, a last one that
+        is left over with itself."""
+        stages, windows, size = [], [list(window) for window in self.windows], self.member.shape[1]
+        while not stages or max(map(len, windows)) > 1:
+            pairs = [
+                [(window[i], window[min(i + 1, len(window) - 1)]) for i in range(0, len(window), 2)]
+                for window in windows
+            ]
+            first, second = zip(*itertools.chain(*pairs), strict=True)
+            stages.append(Between(selection(first, size), selection(second, size)))
+            counter = itertools.count()
+            windows = [[next(counter) for _ in window] for window in pairs]
+            size = len(first)
+        return stages
 
     def factor(self, norm):
         return _picks(self.member, norm)

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from oracles import Between, Pool, Slope, selection
+from oracles import Pool, Slope
 from torch import nn
 
 import lipbounds as lb
 from lipbounds.linear.operators import Dense
 from lipbounds.networks import activations as act
 from lipbounds.networks.network import Affine, Network
-from lipbounds.networks.stages import BetweenStage, PoolStage, SlopeStage
+from lipbounds.networks.stages import PoolStage, SlopeStage
 
 quick = settings(
     max_examples=50,
@@ -118,7 +118,7 @@ def pooled_sample(rng, kinds, uniform=False):
         if kind == "pool":
             windows = random_windows(rng, size)
             stages.append(PoolStage(torch.from_numpy(windows), size))
-            oracles.append(Pool(selection(windows, size).max(1)))
+            oracles.append(Pool.over(windows.tolist(), size))
             size = len(windows)
         elif kind == "slope":
             names = rng.choice(sorted(SLOPES), size)
@@ -131,22 +131,13 @@ def pooled_sample(rng, kinds, uniform=False):
 
 
 def between_sample(sample):
-    """The explicit treatment of a pooled sample. P and Q are read off its between stages, whose
-    function tests/test_stages.py compares with max-pooling."""
-    network = lb.explicit(sample.network)
-    weights, oracles, rest = [sample.weights[0]], [], list(sample.weights[1:])
-    slopes = iter(s for s in sample.stages if isinstance(s, Slope))
-    for i, stage in enumerate(network.stages):
-        if isinstance(stage, BetweenStage):
-            first, second = (selection(x, stage.shape[1]) for x in (stage.first, stage.second))
-            oracles.append(Between(first, second))
-        else:
-            oracles.append(next(slopes))
-        identity = network.affines[i + 1].operator.shape
-        tree_goes_on = i + 1 < network.depth and type(network.affines[i + 1].operator) is not Dense
-        weights.append(np.eye(*identity) if tree_goes_on else rest.pop(0))
-    assert not rest
-    return Sample(network, weights, oracles)
+    """The explicit treatment of a pooled sample, and the oracles' own tree of maxima."""
+    weights, stages = [sample.weights[0]], []
+    for stage, weight in zip(sample.stages, sample.weights[1:], strict=True):
+        tree = stage.tree() if isinstance(stage, Pool) else [stage]
+        weights += [np.eye(len(one.p)) for one in tree[:-1]] + [weight]
+        stages += tree
+    return Sample(lb.explicit(sample.network), weights, stages)
 
 
 def small_cnns():

@@ -10,7 +10,7 @@ from itertools import product
 import pandas as pd
 from torch import Tensor
 
-from .arguments import check_network, check_seconds, checked_list
+from .arguments import check_network, check_progress, check_seconds, checked_list
 from .errors import LipboundsError
 from .linear.norms import NORMS, checked_norm
 from .methods.registry import BOUNDS, Method, registered
@@ -45,6 +45,7 @@ def compare(
     """
     check_network(network, "compare")
     check_seconds(seconds, "compare")
+    check_progress(progress, "compare")
     if network.batch_shape:
         raise LipboundsError("compare takes one network, not an ensemble")
     names = [name for name in BOUNDS if name != "best"] if names is None else names

@@ -7,3 +7,7 @@ class LipboundsError(ValueError):
 
 class UnsupportedError(LipboundsError):
     """A layer, norm, or combination of bound and norm that is not defined or not supported."""
+
+
+class ShapeError(LipboundsError):
+    """A layer that does not take what the layers before it, or the input, give it."""

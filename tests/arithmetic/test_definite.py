@@ -123,6 +123,16 @@ def test_block_tridiagonal_matrices_are_treated_as_the_whole(sizes):
     assert proven >= 6
 
 
+@pytest.mark.parametrize("exponent", [-1000, -1030, -1055, -1065])
+def test_subnormal_matrices_are_not_proven_wrongly(exponent):
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        near = np.diag(rng.uniform(-1, 1, 4)) * 10.0 ** rng.uniform(-17, -1)
+        matrix = np.ldexp(edge(rng, 4, 3, 0, 0.0) + near, exponent)
+        if bool(semidefinite([torch.from_numpy(matrix.copy())], [], ZERO)):
+            assert is_semidefinite(matrix)
+
+
 def test_batches_are_their_members():
     rng = np.random.default_rng(5)
     members = [edge(rng, 5, 4, 0, off) for off in (1e-13, -1e-13, 0.5, -0.5)]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -61,9 +62,9 @@ def test_implicit_pools_equal_the_oracles(sample):
 @quick
 @given(pooled_networks())
 def test_between_stages_equal_the_oracles(sample):
-    check_against_oracles(between_sample(sample))
-    explicit = lb.bound(sample.network, "K_4", 1, "explicit").upper
-    assert explicit == lb.bound(between_sample(sample).network, "K_4", 1).upper
+    explicit = between_sample(sample)
+    check_against_oracles(explicit)
+    check_against_oracles(replace(explicit, network=sample.network), "explicit")
 
 
 GROUPS = [
@@ -435,7 +436,7 @@ def test_bad_tables_raise_before_any_work():
 
 @pytest.mark.parametrize("radii", ["wide", None, [1.0, None], [[1.0], [1.0, 2.0]]])
 def test_radii_that_are_no_numbers_raise(radii):
-    with pytest.raises(lb.LipboundsError, match="radii must be an array of numbers"):
+    with pytest.raises(lb.LipboundsError, match="^sensitivity: eps is not an array of numbers"):
         lb.sensitivity(lb.from_weights([np.eye(2)]), radii)
 
 

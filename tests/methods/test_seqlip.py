@@ -4,16 +4,20 @@ import itertools
 import math
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import torch
+from oracles import Pool, Slope, affine_of, pool_of
+from strategies import slope_sample
 from torch import nn
 
 import lipbounds as lb
-from lipbounds.linear.operators import dense
+from lipbounds.linear.operators import Identity
 from lipbounds.methods.maximum import vertex_maximum
+from lipbounds.methods.seqlip import _power_lower
 from lipbounds.networks.activations import leaky_relu
-from lipbounds.networks.stages import PoolStage
+from lipbounds.networks.stages import SlopeStage
 
 
 def all_signs(n):
@@ -30,22 +34,21 @@ def halves(w):
     return u * np.sqrt(s), np.sqrt(s)[:, None] * vt
 
 
-def brute_k2(network):
+def brute_k2(weights, stages):
     """The product over stages of the maximum over vertices; a pool splits it into chains."""
-    weights = [dense(affine.operator).numpy() for affine in network.affines]
-    pool = [isinstance(stage, PoolStage) for stage in network.stages]
-    value = 1.0
-    for k, stage in enumerate(network.stages, start=1):
+    pool = [isinstance(stage, Pool) for stage in stages]
+    value, depth = 1.0, len(stages)
+    for k, stage in enumerate(stages, start=1):
         if pool[k - 1]:
-            value *= stage.norm(2)
+            value *= stage.factor(2)
             continue
-        starts, ends = k == 1 or pool[k - 2], k == network.depth or pool[k]
+        starts, ends = k == 1 or pool[k - 2], k == depth or pool[k]
         b = weights[k - 1] if starts else halves(weights[k - 1])[0]
         a = weights[k] if ends else halves(weights[k])[1]
-        c, r = dense(stage.center).numpy(), dense(stage.radius).numpy()
+        c, r = stage.pair
         value *= brute_maximum(a @ c @ b, a, r @ b)
     for i, w in enumerate(weights):
-        if (i == 0 or pool[i - 1]) and (i == network.depth or pool[i]):
+        if (i == 0 or pool[i - 1]) and (i == depth or pool[i]):
             value *= np.linalg.norm(w, 2)
     return value
 
@@ -98,6 +101,94 @@ def test_weights_that_cancel_do_not_lose_the_bound(seed):
         assert result.upper - result.lower <= 1e-10 * result.upper + 1e-12 * size
 
 
+def precise_norm(matrix):
+    """The spectral norm to 50 digits."""
+    return max(mpmath.svd_r(matrix, compute_uv=False))
+
+
+def precise_halves(weight):
+    u, s, v = mpmath.svd_r(weight, full_matrices=False)
+    root = mpmath.diag([mpmath.sqrt(x) for x in s])
+    return u * root, root * v
+
+
+def precise_k2(weights, slopes):
+    """The product over stages of the maximum over the vertices, to 50 digits."""
+    weights = [mpmath.matrix(w.tolist()) for w in weights]
+    halves = [precise_halves(w) for w in weights[1:-1]]
+    right = [weights[0], *(half[0] for half in halves)]
+    left = [*(half[1] for half in halves), weights[-1]]
+    if len(weights) == 1:
+        return precise_norm(weights[0])
+    return mpmath.fprod(
+        max(
+            precise_norm(a * mpmath.diag(vertex) * b)
+            for vertex in itertools.product(map(mpmath.mpf, slopes), repeat=b.rows)
+        )
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 4), (2, 3, 2), (5, 3, 4), (3, 4, 3, 2)])
+@pytest.mark.parametrize("slope", [0.0, 1 - 2.0**-40, 1.0])
+def test_both_ends_against_fifty_digits(sizes, slope):
+    rng = np.random.default_rng(len(sizes))
+    weights = [rng.normal(size=(m, n)) for n, m in itertools.pairwise(sizes)]
+    network = lb.from_weights(weights, activation=leaky_relu(slope))
+    result = lb.bound(network, "K_2", 2)
+    with mpmath.workdps(50):
+        exact = precise_k2(weights, (slope, 1.0))
+        assert result.lower <= exact <= result.upper
+        assert result.upper - result.lower <= exact * mpmath.mpf(1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_lower_end_beside_an_identity(seed):
+    """|| (C + T R) B || of a single column B: its square is rational, at every vertex."""
+    rng = np.random.default_rng(seed)
+    column = rng.normal(size=(int(rng.integers(1, 4000)), 1)) * 10.0 ** rng.integers(-3, 4)
+    slopes = sorted(rng.uniform(-1, 2, size=2)) if seed % 3 else [0.7, 0.7]
+    stage = SlopeStage.uniform(prelu_between(*slopes), len(column))
+    right = torch.from_numpy(column)
+    steepest = max(map(Fraction, slopes), key=abs)
+    exact = sum(Fraction(x) ** 2 for x in column[:, 0].tolist()) * steepest**2
+    for found in (
+        _power_lower(Identity(len(column)), stage, right),
+        _power_lower(right.mT.contiguous(), stage, Identity(len(column))),
+    ):
+        assert Fraction(1 - 1e-8) * exact <= Fraction(float(found)) ** 2 <= exact
+
+
+@pytest.mark.parametrize("condition", [1e4, 1e6, 1e8, 1e10, 1e12])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_layer_in_the_middle_may_be_ill_conditioned(condition, seed):
+    """Singular vectors taken from W W^T are off by far more than rounding."""
+    rng = np.random.default_rng(seed)
+    u, v = (np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(2))
+    middle = u @ np.diag([1, condition**-0.5, 1 / condition]) @ v
+    weights = [rng.normal(size=(3, 2)), middle, rng.normal(size=(1, 3))]
+    result = lb.bound(lb.from_weights(weights), "K_2", 2)
+    with mpmath.workdps(50):
+        exact = precise_k2(weights, (0.0, 1.0))
+        assert result.lower <= exact <= result.upper
+        assert result.upper - result.lower <= exact * mpmath.mpf(1e-9)
+
+
+def prelu_between(alpha, beta):
+    return lb.Activation("between", lambda z: z, alpha, beta)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_lower_end_of_an_affine_map_alone(seed):
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(int(rng.integers(1, 2000)), 1))
+    weight = weight if seed % 2 else weight.T
+    result = lb.bound(lb.from_weights([weight]), "K_2", 2)
+    exact = sum(Fraction(x) ** 2 for x in weight.flatten().tolist())
+    assert Fraction(result.lower) ** 2 <= exact <= Fraction(result.upper) ** 2
+    assert result.upper - result.lower <= 1e-9 * result.upper
+
+
 def test_rounding_of_the_center_is_counted():
     weights = [
         np.array([[0.410741663681376], [-0.9880071189627424]]),
@@ -112,21 +203,19 @@ def test_greedy_search_would_fall_short():
     """The example of docs/theory.md: a vertex no single flip improves has value 1, the maximum is
     sqrt(2)."""
     network = lb.from_weights([[[0.0, 1.0], [1.0, 1.0]], [[1.0, -1.0]]])
-    exact = brute_k2(network)
-    result = lb.bound(network, "K_2", 2)
-    assert exact == pytest.approx(math.sqrt(2), rel=1e-12)
+    exact, result = math.sqrt(2), lb.bound(network, "K_2", 2)
     assert exact <= result.upper <= exact * (1 + 1e-9)
     assert result.lower == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize(
-    "activation", ["relu", "abs", "leaky_relu", "silu", ["tanh", "hardswish", "relu"]]
+    "names",
+    [["relu"] * 3, ["abs"] * 3, ["leaky"] * 3, ["sigmoid"] * 3, ["tanh", "hardswish", "relu"]],
 )
-def test_fully_connected_against_brute_force(activation):
-    rng = np.random.default_rng(3)
-    weights = [rng.normal(size=s) for s in ((5, 3), (6, 5), (4, 6), (2, 4))]
-    network = lb.from_weights(weights, activation=activation)
-    exact, result = brute_k2(network), lb.bound(network, "K_2", 2)
+def test_fully_connected_against_brute_force(names):
+    sample = slope_sample(np.random.default_rng(3), (3, 5, 6, 4, 2), names)
+    network = sample.network
+    exact, result = brute_k2(sample.weights, sample.stages), lb.bound(network, "K_2", 2)
     assert exact <= result.upper <= exact * (1 + 1e-8)
     assert exact * (1 - 1e-8) <= result.lower <= exact * (1 + 1e-12)
     assert result.upper <= lb.bound(network, "K_star", 2).upper * (1 + 1e-9)
@@ -142,26 +231,33 @@ def test_affine_network(treatment):
 @pytest.mark.parametrize("overlap", [0, 1])
 def test_pools_against_brute_force(treatment, overlap):
     torch.manual_seed(overlap)
-    module = nn.Sequential(
-        nn.Conv2d(1, 1, 2), nn.MaxPool2d(2, 2 - overlap), nn.Conv2d(1, 2, 1), nn.ReLU(),
-        nn.Flatten(), nn.LazyLinear(3),
-    )  # fmt: skip
     side = 4 if overlap else 5
-    module(torch.zeros(1, 1, side, side))
-    network = lb.from_torch(module.eval(), (1, side, side))
-    treated = lb.explicit(network) if treatment == "explicit" else network
-    if sum(s.shape[0] for s in treated.stages) > 40:
-        pytest.skip("too many vertices")
+    layers = [
+        nn.Conv2d(1, 1, 2), nn.MaxPool2d(2, 2 - overlap), nn.Conv2d(1, 2, 1), nn.ReLU(),
+        nn.Sequential(nn.Flatten(), nn.Linear(8, 3)),
+    ]  # fmt: skip
+    first, middle, last = (
+        affine_of(layer, shape)[0]
+        for layer, shape in zip(layers[::2], [(1, side, side), (1, 2, 2), (2, 2, 2)], strict=True)
+    )
+    image = (1, side - 1, side - 1)
+    member = pool_of(layers[1], image).member
+    pool = Pool.over([np.flatnonzero(row) for row in member], member.shape[1])
+    tree = pool.tree() if treatment == "explicit" else [pool]
+    weights = [first, *(np.eye(len(one.p)) for one in tree[:-1]), middle, last]
+    exact = brute_k2(weights, [*tree, Slope(np.zeros(8), np.ones(8))])
+    network = lb.from_torch(nn.Sequential(*layers).eval(), (1, side, side))
     result = lb.bound(network, "K_2", 2, treatment)
-    worst = lb.bound(network, "K_star", 2, treatment).upper
-    assert result.lower <= result.upper <= worst * (1 + 1e-9)
-    assert result.upper >= brute_k2(treated) * (1 - 1e-9)
+    assert exact <= result.upper <= lb.bound(network, "K_star", 2, treatment).upper * (1 + 1e-9)
+    assert result.lower <= exact * (1 + 1e-12)
 
 
 def test_rank_deficient_and_zero_layers():
     w = np.outer([1.0, 2.0, 3.0], [1.0, -1.0])
     network = lb.from_weights([w, np.ones((3, 3)), w.T])
-    exact, result = brute_k2(network), lb.bound(network, "K_2", 2)
+    relu = Slope(np.zeros(3), np.ones(3))
+    exact = brute_k2([w, np.ones((3, 3)), w.T], [relu, relu])
+    result = lb.bound(network, "K_2", 2)
     assert exact <= result.upper * (1 + 1e-12) and result.upper <= exact * (1 + 1e-6)
     zero = lb.from_weights([w, np.zeros((3, 3)), w.T])
     assert lb.bound(zero, "K_2", 2).upper == pytest.approx(0, abs=1e-12)
@@ -181,7 +277,8 @@ def test_out_of_budget_ends_are_valid(budget):
     rng = np.random.default_rng(8)
     weights = [rng.normal(size=s) for s in ((9, 5), (8, 9), (4, 8))]
     network = lb.from_weights(weights)
-    exact, result = brute_k2(network), lb.bound(network, "K_2", 2, budget=budget)
+    exact = brute_k2(weights, [Slope(np.zeros(n), np.ones(n)) for n in (9, 8)])
+    result = lb.bound(network, "K_2", 2, budget=budget)
     assert result.lower <= exact <= result.upper <= lb.bound(network, "K_star", 2).upper
     assert result.upper > exact * (1 + 1e-6)  # it really ran out
 

@@ -1,6 +1,8 @@
 """Lower bounds from Jacobians: true ones, also where points sit on kinks and ties."""
 
 import math
+from fractions import Fraction
+from operator import mul
 
 import pytest
 import torch
@@ -91,6 +93,57 @@ def test_cancellation_is_taken_off(norm):
     assert secant_quotients(identity, one, two, norm).item() == pytest.approx(1, rel=1e-12)
     assert secant_quotients(identity, one, two, norm) <= 1
     assert secant_quotients(identity, one, one, norm) == 0
+
+
+def exact_product(weights):
+    """W_L ... W_0 in rational arithmetic, as rows."""
+    first, *rest = ([[Fraction(x) for x in row] for row in w.tolist()] for w in weights)
+    for w in rest:
+        columns = list(zip(*first, strict=True))
+        first = [[sum(map(mul, row, column)) for column in columns] for row in w]
+    return first
+
+
+def exact_powers(matrix):
+    """The norms in l1 and l-infinity, and the square of that in l2 of a single row."""
+    sizes = [[abs(x) for x in row] for row in matrix]
+    found = {1: max(map(sum, zip(*sizes, strict=True))), math.inf: max(map(sum, sizes))}
+    return found | ({2: sum(x * x for x in sizes[0])} if len(sizes) == 1 else {})
+
+
+SCALES = [(1e-160, 1e-164), (5e-324, 1.0), (1e-200, 1e-120, 1e300), (1e-162, 1e-162, 1e307),
+          (1e-308, 1e-15, 1e-1), (1e-323, 0.3, 1e200)]  # fmt: skip
+
+
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_what_underflows_is_taken_off(scales, outputs):
+    """Linear networks, whose Jacobian is the exact product."""
+    generator = torch.Generator().manual_seed(outputs)
+    sizes = [*[(2, 2)] * (len(scales) - 1), (outputs, 2)]
+    for _ in range(20):
+        weights = [
+            torch.randn(*size, generator=generator, dtype=torch.float64) * scale
+            for size, scale in zip(sizes, scales, strict=True)
+        ]
+        network = lb.from_weights(weights, activation="identity")
+        for norm, exact in exact_powers(exact_product(weights)).items():
+            lower = Fraction(jacobian_lower_bound(network, torch.ones(1, 2), norm))
+            assert lower ** (2 if norm == 2 else 1) <= exact
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_jacobian_of_small_numbers_keeps_its_norm(norm):
+    """Squares of 1e-200 vanish, the norm does not."""
+    network = lb.from_weights([[[3e-200, 4e-200]], [[1.0]]], activation="identity")
+    exact = {1: 4e-200, 2: 5e-200, math.inf: 7e-200}[norm]
+    assert jacobian_lower_bound(network, torch.ones(1, 2), norm) == pytest.approx(exact, rel=1e-12)
+
+
+def test_what_overflows_bounds_nothing():
+    network = lb.from_weights([[[1e200]], [[1e200]]], activation="identity")
+    for norm in (1, math.inf):
+        assert jacobian_lower_bound(network, torch.ones(1, 1), norm) == 0
 
 
 def test_the_step_of_softplus_is_taken_off():

@@ -16,6 +16,8 @@ from torch import Tensor
 from .rounding import gamma, outward
 from .tridiagonal import factorise
 
+LEAST = 2.0**-1017  # for numbers below 2^-1022, which may be rounded coarsely or flushed to zero
+
 
 def runs_to_its_end(diagonal: Sequence[Tensor], below: Sequence[Tensor] = ()) -> Tensor:
     """Whether the factorisation does, (...).
@@ -31,7 +33,7 @@ def runs_to_its_end(diagonal: Sequence[Tensor], below: Sequence[Tensor] = ()) ->
 def shortfall(trace: Tensor, terms: int) -> Tensor:
     """delta with H >= -delta I, for an H whose factorisation runs to its end, sums of at most
     `terms` products in its factor; trace >= tr(H)."""
-    return gamma(terms + 2) * trace
+    return gamma(terms + 2) * trace + terms**2 * LEAST * (1 + trace)
 
 
 def terms_of(diagonal: Sequence[Tensor]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import index
 from os import PathLike
+from reprlib import repr as short
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ..errors import LipboundsError, UnsupportedError
+from ..arguments import check_device
+from ..errors import LipboundsError, ShapeError, UnsupportedError
 from ..linear.operators import Convolution, Dense, Diagonal, Identity, average_pooling, compose
 from ..linear.windows import adaptive, padded_counts, sliding
 from ..networks import activations as act
@@ -31,16 +33,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Piece:
-    """What one layer becomes: an affine map, a stage, or neither; and the shape it gives."""
+    """What one layer becomes: an affine map, a stage, or neither; and the shape it gives.
+    `roundings`: of each entry of the map, where it is computed from what the layer holds."""
 
     shape: Shape
     affine: Affine | None = None
     stage: SlopeStage | PoolStage | None = None
+    roundings: int = 0
 
 
 DEFAULT_SHAPE = (1, 28, 28)
 PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
-WITH_SHAPE = "with input of shape"
+LARGEST_INPUT = 2**31  # entries: 16 GiB of float64
 
 
 def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) -> Network:
@@ -53,6 +57,7 @@ def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) ->
     for shapes that do not fit, weights that are not finite, or batch norm or dropout in training
     mode.
     """
+    check_device("from_torch")
     _require_module(module)
     shape = _checked_shape(input_shape)
     # Tensors made in inference mode could not be differentiated afterwards.
@@ -60,12 +65,11 @@ def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) ->
         try:
             network = _network(module, shape)
             _compare(network, module)
-        except LipboundsError as error:
-            about_shape = WITH_SHAPE in str(error) and not isinstance(error, UnsupportedError)
-            if input_shape is not DEFAULT_SHAPE or not about_shape:
+        except ShapeError as error:
+            if input_shape is not DEFAULT_SHAPE:
                 raise
             message = f"{error} (input_shape was not given, so {shape} was taken)"
-            raise type(error)(message) from None
+            raise ShapeError(message) from None
     return network
 
 
@@ -74,7 +78,7 @@ def _network(module: nn.Module, shape: Shape) -> Network:
     tensor = next((t for t in tensors if not t.is_meta), None)
     device = torch.device("cpu") if tensor is None else tensor.device
     affines, stages = [_identity(math.prod(shape), device)], []
-    current = shape
+    current, roundings = shape, 0
     for place, layer in _layers(module):
         piece = _convert(layer, place, current, device)
         if piece.affine is not None:
@@ -82,8 +86,8 @@ def _network(module: nn.Module, shape: Shape) -> Network:
         if piece.stage is not None:
             stages.append(piece.stage)
             affines.append(_identity(piece.stage.shape[0], device))
-        current = piece.shape
-    return Network(tuple(affines), tuple(stages), shape)
+        current, roundings = piece.shape, roundings + piece.roundings
+    return Network(tuple(affines), tuple(stages), shape, roundings)
 
 
 def _compare(network: Network, module: nn.Module) -> None:
@@ -189,10 +193,11 @@ def _checked_shape(input_shape) -> Shape:
         shape = tuple(index(n) for n in input_shape)
     except TypeError:
         shape = ()
-    if not shape or min(shape) < 1:
+    if not shape or min(shape) < 1 or math.prod(shape) > LARGEST_INPUT:
         raise LipboundsError(
-            f"input_shape {input_shape!r} must be a sequence of positive integers, the shape of "
-            "one input without the batch dimension, for instance (1, 28, 28) or (4,)"
+            f"input_shape {short(input_shape)} must be a sequence of positive integers, the shape "
+            "of one input (of 2^31 entries at most) without the batch dimension, for instance "
+            "(1, 28, 28) or (4,)"
         )
     return shape
 
@@ -226,7 +231,7 @@ def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -
     try:
         piece = convert(layer, shape, device)
     except LipboundsError as error:
-        raise type(error)(f"{where} {WITH_SHAPE} {shape}: {error}") from None
+        raise type(error)(f"{where} with input of shape {shape}: {error}") from None
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise LipboundsError(
@@ -347,7 +352,7 @@ def _linear(layer: nn.Linear, shape: Shape, device) -> Piece:
     if len(shape) != 1 or shape[0] != layer.in_features:
         fits = len(shape) > 1 and math.prod(shape) == layer.in_features
         hint = "; is a Flatten missing?" if fits else f", not {_sized(shape)}"
-        raise LipboundsError(f"takes a vector of {layer.in_features}{hint}")
+        raise ShapeError(f"takes a vector of {layer.in_features}{hint}")
     weight = _double(layer.weight)
     offset = weight.new_zeros(len(weight)) if layer.bias is None else _double(layer.bias)
     return Piece((layer.out_features,), Affine(Dense(weight), offset))
@@ -360,7 +365,7 @@ def _sized(shape: Shape) -> str:
 def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape, device) -> Piece:
     axes = len(layer.kernel_size)
     if len(shape) != axes + 1 or shape[0] != layer.in_channels:
-        raise LipboundsError(f"takes {layer.in_channels} channels of {axes}-dimensional images")
+        raise ShapeError(f"takes {layer.in_channels} channels of {axes}-dimensional images")
     if layer.padding_mode != "zeros":
         raise UnsupportedError(f"padding_mode {layer.padding_mode!r}; only 'zeros' is supported")
     kernel = _double(layer.weight)
@@ -397,13 +402,12 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
     if layer.running_mean is None:
         raise UnsupportedError("track_running_stats=False: in eval mode it is not an affine map")
     if shape[0] != layer.num_features:
-        raise LipboundsError(f"takes {layer.num_features} channels")
+        raise ShapeError(f"takes {layer.num_features} channels")
     if (len(shape) == 3) != isinstance(layer, nn.BatchNorm2d):
-        raise LipboundsError("takes images (2d), or vectors and signals (1d)")
+        raise ShapeError("takes images (2d), or vectors and signals (1d)")
     _require_positive(layer.running_var, layer.eps)
-    # At most 3.5 u on each entry of the scale (the sum's rounding is halved by the root, the root
-    # and its inverse give one each, so does the weight). No bound counts them by themselves:
-    # `rounding.gamma` counts 2 (terms + 4) where the products use `terms`, so 4 and more are left.
+    # At most 3.5 u on each entry of the scale: the sum's rounding is halved by the root, the root
+    # and its inverse give one each (or two together, on a GPU), so does the weight.
     scale = (_double(layer.running_var) + layer.eps).rsqrt()
     if layer.weight is not None:
         scale = scale * _double(layer.weight)
@@ -412,7 +416,7 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
         offset = offset + _double(layer.bias)
     pixels = math.prod(shape[1:])
     scale, offset = (x.repeat_interleave(pixels) for x in (scale, offset))
-    return Piece(shape, Affine(Diagonal(scale), offset))
+    return Piece(shape, Affine(Diagonal(scale), offset), roundings=4)
 
 
 def _require_positive(variance: Tensor, eps: float) -> None:
@@ -469,7 +473,7 @@ def _adaptive_max_pool(layer: nn.AdaptiveMaxPool2d, shape: Shape, device) -> Pie
 
 def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
     if len(shape) != 3:
-        raise LipboundsError("takes an image (channels, height, width)")
+        raise ShapeError("takes an image (channels, height, width)")
     output = layer.output_size
     output = (output, output) if isinstance(output, int) else tuple(output)
     output = tuple(n if m is None else m for m, n in zip(output, shape[1:], strict=True))
@@ -479,12 +483,12 @@ def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
 
 
 def _averages(windows, inside, divisor, shape: Shape, out: Shape, device) -> Piece:
-    # 1 / divisor is rounded once for each entry; the doubled count of `rounding.gamma` covers it.
     operator = average_pooling(
         windows.to(device), inside.to(device), divisor.to(device, torch.float64), math.prod(shape)
     )
     offset = torch.zeros(operator.shape[0], dtype=torch.float64, device=device)
-    return Piece(out, Affine(operator, offset))
+    mantissa, _ = torch.frexp(divisor.double())
+    return Piece(out, Affine(operator, offset), roundings=int(bool((mantissa != 0.5).any())))
 
 
 def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:
@@ -492,7 +496,7 @@ def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:
     if start < 1:
         raise UnsupportedError("start_dim=0 would flatten the batch")
     if not start <= end <= len(shape):
-        raise LipboundsError(f"has no dimensions {layer.start_dim} to {layer.end_dim}")
+        raise ShapeError(f"has no dimensions {layer.start_dim} to {layer.end_dim}")
     merged = math.prod(shape[start - 1 : end])
     return Piece((*shape[: start - 1], merged, *shape[end:]))
 
@@ -500,12 +504,12 @@ def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:
 def _unflatten(layer: nn.Unflatten, shape: Shape, device) -> Piece:
     dim = layer.dim + len(shape) + 1 if layer.dim < 0 else layer.dim
     if not 1 <= dim <= len(shape):
-        raise LipboundsError(f"has no dimension {layer.dim} after the batch")
+        raise ShapeError(f"has no dimension {layer.dim} after the batch")
     sizes = tuple(layer.unflattened_size)
     known = math.prod(n for n in sizes if n != -1)
     sizes = tuple(shape[dim - 1] // known if n == -1 else n for n in sizes)
     if math.prod(sizes) != shape[dim - 1]:
-        raise LipboundsError(f"cannot unflatten dimension {layer.dim} into {sizes}")
+        raise ShapeError(f"cannot unflatten dimension {layer.dim} into {sizes}")
     return Piece((*shape[: dim - 1], *sizes, *shape[dim:]))
 
 
@@ -522,7 +526,7 @@ def _dropout(layer, shape: Shape, device) -> Piece:
 def _prelu(layer: nn.PReLU, shape: Shape, device) -> Piece:
     slopes = _double(layer.weight)
     if len(slopes) not in (1, shape[0]):
-        raise LipboundsError(f"has {len(slopes)} slopes for {shape[0]} channels")
+        raise ShapeError(f"has {len(slopes)} slopes for {shape[0]} channels")
     slopes = slopes.expand(shape[0]) if len(slopes) == 1 else slopes
     return _slopes(act.prelu(slopes.repeat_interleave(math.prod(shape[1:]))), shape, device)
 
@@ -543,7 +547,7 @@ def _require_eval(layer: nn.Module) -> None:
 def _axes(layer, shape: Shape) -> int:
     axes = 1 if type(layer).__name__.endswith("1d") else 2
     if len(shape) != axes + 1:
-        raise LipboundsError(f"takes channels of {axes}-dimensional images")
+        raise ShapeError(f"takes channels of {axes}-dimensional images")
     kernel, padding = _pair(layer.kernel_size, 1, axes), _pair(layer.padding, 0, axes)
     if any(p < 0 or 2 * p > k for k, p in zip(kernel, padding, strict=True)):
         raise LipboundsError(f"padding {layer.padding} must be at most half the window")

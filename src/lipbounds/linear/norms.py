@@ -30,7 +30,7 @@ _KNOWN: WeakKeyDictionary[Operator, dict[float, Tensor]] = WeakKeyDictionary()  
 
 def checked_norm(norm: float) -> float:
     """`norm` as 1.0, 2.0 or inf; UnsupportedError for anything else."""
-    if isinstance(norm, Real) and not isinstance(norm, bool) and float(norm) in NORMS:
+    if isinstance(norm, Real) and not isinstance(norm, bool) and norm in NORMS:
         return float(norm)
     raise UnsupportedError(f"norm {norm!r} is not supported; take 1, 2 or math.inf")
 

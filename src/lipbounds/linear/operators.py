@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arithmetic.rounding import times_power
-from ..errors import LipboundsError
+from ..errors import LipboundsError, ShapeError
 
 BLOCK_ENTRIES = 2**23  # 64 MiB of float64: what one block of rows or columns may take
 
@@ -261,7 +261,7 @@ class Convolution(Operator):
         reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[2:], strict=True)]
         out = [(p - r) // s + 1 for p, r, s in zip(self.padded, reach, stride, strict=True)]
         if min(out) < 1:
-            raise LipboundsError(
+            raise ShapeError(
                 f"convolution kernel reaching over {tuple(reach)} pixels does not fit its padded "
                 f"input of {self.padded} pixels"
             )

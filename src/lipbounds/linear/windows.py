@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import LipboundsError
+from ..errors import ShapeError
 
 
 def sliding(
@@ -65,7 +65,7 @@ def padded_counts(
 def _positions(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
     span = size + 2 * p - d * (k - 1) - 1
     if span < 0:
-        raise LipboundsError(f"pooling window of {k} does not fit {size} pixels")
+        raise ShapeError(f"pooling window of {k} does not fit {size} pixels")
     count = (span + s - 1 if ceil_mode else span) // s + 1
     if ceil_mode and (count - 1) * s >= size + p:
         count -= 1  # PyTorch: the last window must start in the image or its left padding
@@ -83,7 +83,7 @@ def _table(
     inside = row_in[:, None, :, None] & column_in[None, :, None, :]
     flat, inside = (x.reshape(len(row) * len(column), -1) for x in (flat, inside))
     if not bool(inside.any(1).all()):
-        raise LipboundsError("a pooling window lies entirely in the padding")
+        raise ShapeError("a pooling window lies entirely in the padding")
     some = flat.gather(1, inside.int().argmax(1, keepdim=True))
     flat = torch.where(inside, flat, some)
     offset = (torch.arange(channels) * height * width)[:, None, None]

@@ -55,7 +55,7 @@ def vertex_maximum(
         t.expand(*shape, *t.shape[-2:]).flatten(0, -3) if shape else t.unsqueeze(0)
         for t in (center, left, radial)
     )
-    boxes = budget / (x.shape[-2] + x.shape[-1]) ** 3
+    boxes = min(budget / (x.shape[-2] + x.shape[-1]) ** 3, 2.0**62)
     sweeps = min(max(int(20 * boxes), 1), ROOT_SWEEPS)
     cap, error = (
         torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(shape).reshape(-1)

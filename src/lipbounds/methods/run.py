@@ -13,6 +13,7 @@ from ..arguments import (
     breakdown_reported,
     check_network,
     check_options,
+    check_progress,
     checked_list,
     checked_options,
 )
@@ -21,7 +22,7 @@ from ..clock import limited, now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import NORMS, checked_norm
 from ..networks.averaged_map import averaged_map
-from ..networks.network import Network
+from ..networks.network import Network, real_tensor
 from ..networks.rewrite import distinct_treatments, scaled_inputs, treated
 from ..networks.scaling import balanced
 from ..results import Bound
@@ -66,6 +67,7 @@ def bounds(
     with each result as it comes. Raises as `bound` does, before any work for a bad argument.
     """
     check_network(network, "bounds")
+    check_progress(progress, "bounds")
     names = checked_list(PAPER if names is None else names, "names", "bounds")
     norms = [checked_norm(p) for p in checked_list(norms, "norms", "bounds")]
     options = checked_options(options, BOUNDS, "bounds")
@@ -119,10 +121,7 @@ def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
 
 
 def _radii(network: Network, eps) -> Tensor:
-    try:
-        radii = torch.as_tensor(eps, dtype=torch.float64, device=network.device).reshape(-1)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise LipboundsError(f"sensitivity: radii must be an array of numbers: {error}") from None
+    radii = real_tensor(eps, "sensitivity: eps").to(network.device).reshape(-1)
     if len(radii) != network.input_size:
         raise LipboundsError(f"{len(radii)} radii for {network.input_size} inputs")
     if not bool((torch.isfinite(radii) & (radii >= 0)).all()):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..arithmetic.rounding import gamma, outward
+from ..arithmetic.rounding import gamma, inward, outward
 from ..linear.norms import majorant_norm, matrix_norm, operator_norm
 from ..linear.operators import Composition, Identity, Operator, dense
 from ..networks.network import Network
@@ -30,17 +30,18 @@ BUDGET = 5e7  # of branch and bound, per stage and network: boxes times (rows + 
 def seqlip(network: Network, norm: float, budget: float = BUDGET) -> Bound:
     """K_2, its upper and lower end, each of shape `network.batch_shape`, for norm 2.
 
-    `upper` bounds Lip_2; `lower` <= K_2 <= `upper`, and the two meet where branch and bound ended
-    within its budget and the time. Source: A. Virmaux, K. Scaman, NeurIPS 2018, sec. 4 and 5.
+    `upper` bounds Lip_2; `lower` <= K_2 <= `upper` for the singular vectors as computed, and the
+    two meet where branch and bound ended within its budget and the time.
+    Source: A. Virmaux, K. Scaman, NeurIPS 2018, sec. 4 and 5.
     """
     splits = [_split(network, i) for i in range(network.depth + 1)]
     norms = [operator_norm(affine.operator, 2) for affine in network.affines]
     upper = lower = torch.ones(network.batch_shape, dtype=torch.float64).to(network.device)
     excess = torch.zeros_like(upper)  # prod of (1 + residual / ||W||) - 1, free of cancellation
-    for one, weight_norm in zip(splits, norms, strict=True):
+    for one, affine, weight_norm in zip(splits, network.affines, norms, strict=True):
         if one.left is one.right is None:  # an affine map alone between two pools
-            upper, lower = upper * weight_norm, lower * weight_norm
-        upper = upper * one.stretch
+            upper, lower = upper * weight_norm, lower * _norm_lower(affine.operator)
+        upper, lower = upper * one.stretch, lower * one.shrink
         excess = excess + (1 + excess) * (one.residual / weight_norm.clamp(min=1e-300))
     worst, status = torch.stack(torch.broadcast_tensors(*norms)).prod(0), Status.CONVERGED
     for k, stage in enumerate(network.stages, start=1):
@@ -51,8 +52,9 @@ def seqlip(network: Network, norm: float, budget: float = BUDGET) -> Bound:
             bracket = _factor(splits[k].left, stage, splits[k - 1].right, budget)
             upper, lower = upper * bracket.upper, lower * bracket.lower
             status = status if bracket.status is Status.CONVERGED else bracket.status
-    upper = upper + worst * excess
-    upper = torch.minimum(outward(upper, network.terms), outward(worst, network.terms))
+    off = outward(worst * excess, network.terms)
+    upper = torch.minimum(outward(upper + off, network.terms), outward(worst, network.terms))
+    lower = (inward(lower, network.terms) - off).clamp(min=0)
     return Bound(upper, lower, status, "branch and bound open")
 
 
@@ -66,6 +68,11 @@ class _Split:
     right: Tensor | Operator | None
     residual: Tensor | float = 0.0  # at least || W - right left ||_2, Q included
     stretch: Tensor | float = 1.0
+
+    @property
+    def shrink(self) -> Tensor:
+        """At most the least singular value of Q: 1 - || Q^T Q - I ||, and 0 where that is more."""
+        return torch.as_tensor(3 - 2 * self.stretch).clamp(min=0)
 
 
 def _split(network: Network, i: int) -> _Split:
@@ -122,15 +129,9 @@ def _stretch(q: Tensor) -> Tensor:
 def _square_roots(weight: Tensor, terms: int) -> _Split:
     """U Sigma^{1/2} and Sigma^{1/2} V^T. Any product equal to W will do for a bound, so inexact
     singular vectors cost only the residual, which is measured."""
-    if weight.shape[-2] > weight.shape[-1]:
-        flipped = _square_roots(weight.mT, terms)
-        return _Split(flipped.right.mT, flipped.left.mT, flipped.residual)
-    values, vectors = torch.linalg.eigh(weight @ weight.mT)
-    sigma = values.clamp(min=0).sqrt()
-    # Below 1e-8 of the greatest, sigma is noise of the Gram matrix: any scale there is as good.
-    sigma = torch.maximum(sigma, 1e-8 * sigma[..., -1:]).clamp(min=1e-300)
-    right = vectors * sigma.sqrt().unsqueeze(-2)
-    left = (vectors / sigma.sqrt().unsqueeze(-2)).mT @ weight
+    u, sigma, v = torch.linalg.svd(weight, full_matrices=False)
+    root = sigma.sqrt()
+    right, left = u * root.unsqueeze(-2), root.unsqueeze(-1) * v
     error = torch.linalg.matrix_norm(weight - right @ left)
     scale = torch.linalg.matrix_norm(right) * torch.linalg.matrix_norm(left)
     return _Split(left, right, error + gamma(2 * max(weight.shape[-2:]) + terms) * scale)
@@ -171,10 +172,22 @@ def _factor_beside_identity(
     return Bracket(upper, _power_lower(left, stage, right))
 
 
+def _norm_lower(operator: Operator, steps: int = 50) -> Tensor:
+    """|| W x || / || x || after power iterations, less what rounding may add."""
+    x = torch.linspace(1.0, 2.0, operator.shape[1], dtype=torch.float64, device=operator.device)
+    x = x.unsqueeze(0)
+    for _ in range(steps):
+        x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-300)
+        y = operator.apply(x)
+        x = operator.adjoint(y)
+    value = inward(torch.linalg.vector_norm(y, dim=-1).squeeze(-1), sum(operator.shape))
+    return (value - gamma(operator.terms) * majorant_norm(operator)).clamp(min=0)
+
+
 def _power_lower(left, stage: Stage, right, steps: int = 10) -> Tensor:
     """|| A (C + R) B x || / || x || after a few power iterations: a lower end, converging from
     below, at the vertex T = 1 or T = -1, whichever gives more; less what rounding may add where
-    sums cancel, gamma || |A| (|C| + |R|) |B| || at most."""
+    sums cancel, gamma || |A| (|C| + |R|) |B| || at most, and less that of the norms."""
 
     def forth(x, sign):
         x = x if isinstance(right, Identity) else x @ right.mT
@@ -201,4 +214,4 @@ def _power_lower(left, stage: Stage, right, steps: int = 10) -> Tensor:
     lost = gamma(terms) * 2 * stage.norm(2)  # of |C| + |R|: at most twice that of C + T R
     for one in matrices:
         lost = lost * torch.linalg.matrix_norm(one)
-    return (best * (1 - 1e-12) - lost).clamp(min=0)
+    return (inward(best, size + y.shape[-1]) - lost).clamp(min=0)

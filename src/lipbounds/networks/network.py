@@ -1,6 +1,6 @@
 """`Network`: affine maps and stages in turn; immutable; evaluates and differentiates itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,13 +33,16 @@ class Network:
     """f = A_L . sigma_L . A_{L-1} ... sigma_1 . A_0.
 
     `affines` A_0 ... A_L and `stages` sigma_1 ... sigma_L are in order of application, so that
-    `stages[k - 1]` stands between `affines[k - 1]` and `affines[k]`. Raises LipboundsError where
-    sizes do not chain or a weight is not finite.
+    `stages[k - 1]` stands between `affines[k - 1]` and `affines[k]`. `roundings`: how many, on any
+    path from an input to an output, its weights owe to their conversion; bounds count them, and are
+    of the network before it (docs/theory.md). Raises LipboundsError where sizes do not chain or a
+    weight is not finite.
     """
 
     affines: tuple[Affine, ...]
     stages: tuple[Stage, ...]
     input_shape: tuple[int, ...] | None = None
+    roundings: int = 0
 
     def __post_init__(self):
         if len(self.affines) != len(self.stages) + 1:
@@ -74,14 +77,17 @@ class Network:
         """
         if not isinstance(weights, Sequence):
             raise LipboundsError("weights must be a list of matrices, first layer first")
-        matrices = [_tensor(w, f"W{i}") for i, w in enumerate(weights)]
+        matrices = [_finite(w, f"W{i}") for i, w in enumerate(weights)]
         _check_chain(matrices)
-        biases = [None] * len(matrices) if biases is None else list(biases)
+        biases = [None] * len(matrices) if biases is None else biases
+        if not isinstance(biases, Iterable):
+            raise LipboundsError("biases must be a list of vectors, first layer first, or None")
+        biases = list(biases)
         if len(biases) != len(matrices):
             raise LipboundsError(f"{len(biases)} biases for {len(matrices)} weights")
         affines = []
         for i, (w, b) in enumerate(zip(matrices, biases, strict=True)):
-            b = w.new_zeros(w.shape[:-1]) if b is None else _tensor(b, f"b{i}").to(w.device)
+            b = w.new_zeros(w.shape[:-1]) if b is None else _finite(b, f"b{i}").to(w.device)
             if b.shape != w.shape[:-1]:
                 raise LipboundsError(
                     f"b{i} has shape {tuple(b.shape)}; W{i} needs {tuple(w.shape[:-1])}"
@@ -176,8 +182,16 @@ class Network:
             rows = self.affines[k - 1].operator.adjoint(rows)
         return rows
 
+    def majorant(self, v: Tensor) -> Tensor:
+        """|W_L| (|C_L| + |R_L|) ... |W_0| v >= |J v'| for all |v'| <= v and every linearisation J,
+        up to rounding; v (..., n)."""
+        for k, affine in enumerate(self.affines):
+            v = self.stages[k - 1].majorant(v) if k else v
+            v = affine.operator.majorant().apply(v)
+        return v
+
     def _flat(self, x: Tensor) -> Tensor:
-        x = torch.as_tensor(x, dtype=torch.float64, device=self.device)
+        x = real_tensor(x, "input").to(self.device)
         shape = self.input_shape
         if shape is not None and len(shape) > 1 and tuple(x.shape[-len(shape) :]) == shape:
             return x.reshape(*x.shape[: -len(shape)], self.input_size)
@@ -190,17 +204,24 @@ class Network:
         return x
 
 
-def _tensor(value, name: str) -> Tensor:
+def real_tensor(value, name: str) -> Tensor:
+    """An array of numbers in float64; LipboundsError, naming it, for anything else."""
     try:
         # Lists by way of NumPy: torch would make them float32.
-        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value)).detach()
+        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
         _check_readable(tensor)
-        tensor = tensor.to(torch.float64)
+        return tensor.to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise LipboundsError(f"{name} is not an array of numbers: {error}") from None
+        reason = str(error).partition(". ")[0]
+        raise LipboundsError(f"{name} is not an array of numbers: {reason}") from None
+
+
+def _finite(value, name: str) -> Tensor:
+    """A copy, none of its entries NaN or infinite."""
+    tensor = real_tensor(value, name)
     if not bool(torch.isfinite(tensor).all()):
         raise LipboundsError(f"{name} has NaN or infinite entries")
-    return tensor.clone()
+    return tensor.detach().clone()
 
 
 def _check_readable(tensor: Tensor) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from ..errors import UnsupportedError
+from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import (
     Composition,
     Convolution,
@@ -26,13 +26,15 @@ TREATMENTS = ("explicit", "implicit")
 
 def explicit(network: Network) -> Network:
     """Convolutions become sparse matrices, each max-pooling a tree of between stages."""
+    if not isinstance(network, Network):
+        raise LipboundsError(f"explicit takes a Network, not {type(network).__name__}")
     affines, stages = [_with_matrices(network.affines[0])], []
     for stage, affine in zip(network.stages, network.affines[1:], strict=True):
         for one in stage.tree():
             stages.append(one)
             affines.append(_identity(one.shape[0], network.device))
         affines[-1] = _with_matrices(affine)
-    return Network(tuple(affines), tuple(stages), network.input_shape)
+    return replace(network, affines=tuple(affines), stages=tuple(stages))
 
 
 def merged(network: Network) -> Network:
@@ -48,7 +50,7 @@ def merged(network: Network) -> Network:
         before = stage.evaluate(last.offset).unsqueeze(-2)  # a row for each member of an ensemble
         offset = affine.offset + affine.operator.apply(before).squeeze(-2)
         affines[-1] = Affine(compose(through, last.operator), offset)
-    return Network(tuple(affines), tuple(stages), network.input_shape)
+    return replace(network, affines=tuple(affines), stages=tuple(stages))
 
 
 def maxima_first(network: Network) -> Network:
@@ -68,7 +70,7 @@ def maxima_first(network: Network) -> Network:
                 break
             stages[k], stages[k + 1] = stages[k + 1], moved
             affines[k + 1] = _identity(moved.shape[0], network.device)
-    return Network(tuple(affines), tuple(stages), network.input_shape)
+    return replace(network, affines=tuple(affines), stages=tuple(stages))
 
 
 def output_row(network: Network, i: int) -> Network:
@@ -116,7 +118,7 @@ def carried(network: Network) -> Network:
         ]
         stages.append(SlopeStage(parts, 2 * size, network.device))
         affines.append(Affine(compose(affine.operator, after), affine.offset))
-    return Network(tuple(affines), tuple(stages), network.input_shape)
+    return replace(network, affines=tuple(affines), stages=tuple(stages))
 
 
 def _after_maxima(stage: Stage, maxima: Stage) -> SlopeStage | None:

@@ -5,7 +5,8 @@ each W_k. Scaling a map by a power of two is exact. `balanced` scales each facto
 that its norms in l1 and l-infinity, times those of the stage before it, are at most 1; so are then
 all norms of segments. Whatever underflows on the way to a bound, 2^-1074 at a time, is never made
 larger, and is counted by SLACK: the root of more than 2^100 such errors, as bounds in l2 take roots
-of sums of squares. Beside a bound that is not itself so small, SLACK is lost in rounding.
+of sums of squares. Beside a bound that is not itself so small, SLACK is lost in rounding. What the
+weights owe to their conversion is an error of the same kind, and counted at the same place.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..arithmetic.rounding import times_power
+from ..arithmetic.rounding import gamma, times_power
 from ..linear.operators import Composition, Identity, Operator
 from .network import Affine, Network
 
@@ -28,8 +29,9 @@ _KNOWN: WeakKeyDictionary[Operator, dict[int, Scaled]] = WeakKeyDictionary()  # 
 @dataclass(frozen=True)
 class Balanced:
     """`network` has the linearisations of the one it stands for, times 2^-exponent, exponent being
-    of shape `batch_shape`; its offsets mean nothing. slack (n_out,): of what may underflow; 0 for
-    outputs to which no path leads from an input."""
+    of shape `batch_shape`; its offsets mean nothing. slack (*batch_shape, n_out): at least the row
+    sums of |J - J'|, J' being what J is but for underflow and the roundings of the conversion; 0
+    for outputs to which no path leads from an input."""
 
     network: Network
     exponent: Tensor
@@ -38,7 +40,7 @@ class Balanced:
     def upper(self, value: Tensor) -> Tensor:
         """A bound of `network`, of shape `batch_shape`, as one of the original; inf where that
         overflows."""
-        return self._outward(value + self.slack.max())
+        return self._outward(value + self.slack.sum(-1))
 
     def upper_rows(self, value: Tensor) -> Tensor:
         """The same for bounds of each output, (*batch_shape, n_out)."""
@@ -46,7 +48,7 @@ class Balanced:
 
     def lower(self, value: Tensor) -> Tensor:
         """The same for a lower end, of shape `batch_shape`."""
-        scaled = times_power((value - self.slack.max()).clamp(min=0.0), self.exponent)
+        scaled = times_power((value - self.slack.sum(-1)).clamp(min=0.0), self.exponent)
         down = torch.nextafter(scaled, torch.zeros_like(scaled))
         return torch.where(scaled < 2 * LEAST_NORMAL, down, scaled)
 
@@ -74,7 +76,17 @@ def balanced(network: Network) -> Balanced:
     slack = times_power(exponent.new_tensor(SLACK, dtype=torch.float64), exponent * 0 + waiting)
     slack = torch.where(_connected(network), slack.max(), 0.0)
     scaled = Network(tuple(affines), network.stages, network.input_shape)
+    slack = slack + _conversion_error(scaled, network.roundings)
     return Balanced(scaled, exponent.expand(network.batch_shape), slack)
+
+
+def _conversion_error(network: Network, roundings: int) -> Tensor | float:
+    """At least the row sums of |J - J'|, J' being a linearisation before the conversion, J the same
+    one after it: gamma |W_L| (|C_L| + |R_L|) ... |W_0| 1, (*batch_shape, n_out)."""
+    if roundings == 0:
+        return 0.0
+    ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+    return gamma(roundings) * network.majorant(ones).squeeze(-2)
 
 
 def _factors(operator: Operator) -> tuple[Operator, ...]:

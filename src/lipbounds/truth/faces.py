@@ -23,7 +23,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import LipboundsError
-from ..networks.network import Network
+from ..networks.network import Network, real_tensor
 from .phases import Chain, Interval
 
 
@@ -47,9 +47,8 @@ class Domain:
 def checked_box(network: Network, radius, center) -> tuple[np.ndarray, np.ndarray]:
     """Center and radii, (n,) each. Raises LipboundsError for shapes or values that make no box."""
     size = network.input_size
-    center = np.zeros(size) if center is None else np.asarray(center, dtype=float).reshape(-1)
-    radius = np.asarray(radius, dtype=float).reshape(-1)
-    radius = np.full(size, radius[0]) if len(radius) == 1 else radius
+    center = _numbers(0.0 if center is None else center, "center", size)
+    radius = _numbers(radius, "radius", size)
     if len(center) != size or len(radius) != size:
         raise LipboundsError(
             f"box with {len(radius)} radii around {len(center)} numbers for {size} inputs"
@@ -59,6 +58,12 @@ def checked_box(network: Network, radius, center) -> tuple[np.ndarray, np.ndarra
     if np.isinf(radius).any() and not np.isinf(radius).all():
         raise LipboundsError("the radii of the box must be all finite, or all infinite")
     return center, radius
+
+
+def _numbers(value, name: str, size: int) -> np.ndarray:
+    """One per input, a single one for all."""
+    numbers = real_tensor(value, f"exact: {name}").detach().cpu().numpy().reshape(-1)
+    return np.full(size, numbers[0]) if len(numbers) == 1 else numbers
 
 
 def domain(chain: Chain, center: np.ndarray, radius: np.ndarray) -> Domain:

@@ -38,7 +38,7 @@ def secant_lower_bound(
     """(value, (x, y)): value <= ||f(x) - f(y)||_p / ||x - y||_p <= Lip_p(f), x and y (n,).
 
     The greatest quotient found; `value` is rounded down, so that it holds in exact arithmetic.
-    norm: 1, 2 or inf. points: (N, n) or (N, *input_shape), given data to search at as well. The
+    norm: 1, 2 or inf. points: (N, n), given data to search at as well. The
     same seed gives the same result unless `seconds` run out, which end the search early (large
     networks overrun them by a step and the secants). Memory is bounded by blocks.
     Raises UnsupportedError for an ensemble or another norm.
@@ -94,8 +94,7 @@ def _starts(network: Network, count: int, generator: torch.Generator) -> Tensor:
 
 def _given(network: Network, points: Tensor, generator: torch.Generator) -> Tensor:
     """Given points, moved a little and very little: flat backgrounds lie on kinks."""
-    x = torch.as_tensor(points, dtype=torch.float64, device=network.device)
-    x = x.reshape(len(x), network.input_size).repeat(2, 1)
+    x = points.repeat(2, 1)
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
     noise[len(x) // 2 :] *= 1e-3
     return x + JITTER * x.abs().max().clamp(min=1e-3) * noise

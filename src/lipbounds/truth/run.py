@@ -6,7 +6,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..arguments import breakdown_reported, check_cap, check_network, check_options, check_seconds
+from ..arguments import (
+    breakdown_reported,
+    check_cap,
+    check_network,
+    check_options,
+    check_seconds,
+    check_seed,
+    checked_points,
+)
 from ..arithmetic.rounding import finite
 from ..clock import now
 from ..linear.norms import checked_norm
@@ -33,6 +41,8 @@ def lower_bound(
     """
     check_network(network, "lower_bound")
     check_options("lower_bound", ("seconds",), options)
+    check_seed(seed, "lower_bound")
+    points = None if points is None else checked_points(points, network, "lower_bound")
     start = now()
     norm = checked_norm(norm)
     with breakdown_reported(f"lower_bound in norm {norm:g}"):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..arithmetic.rounding import gamma, inward, outward
 from ..errors import LipboundsError
-from ..linear.norms import checked_norm, vector_norm
+from ..linear.norms import checked_norm, power_of_two, vector_norm
 from ..linear.operators import Identity, blocks
 from ..networks.network import Network
 from ..networks.stages import Stage
@@ -31,7 +31,8 @@ def jacobian_lower_bound(network: Network, points: Tensor, norm: float, seed: in
     points: (N, n) or (N, *input_shape). norm: 1, 2 or inf. The noise is drawn from `seed`.
     Raises LipboundsError where no point is clear of the kinks.
     """
-    return max(float(jacobian_norms(network, moved(network, points, seed), norm).max()), 0.0)
+    norms = jacobian_norms(network, moved(network, points, seed), norm)
+    return float(norms.nan_to_num(nan=0.0, posinf=0.0).max().clamp(min=0.0))
 
 
 def moved(network: Network, points: Tensor, seed: int = 0) -> Tensor:
@@ -72,7 +73,7 @@ def jacobian_norms(network: Network, x: Tensor, norm: float) -> Tensor:
     Lower bounds of Lip_p(f) at points where `differentiable` holds. Blocks bound the memory.
     """
     norm = checked_norm(norm)
-    error = gamma(network.terms) * _majorant_sum(network)
+    error = _jacobian_error(network)
     parts = [
         inward(_norms(network.jacobian(x[rows]), norm), network.terms) - error
         for rows in blocks(len(x), point_entries(network))
@@ -135,16 +136,30 @@ def _steps(stage: Stage, z: Tensor, y: Tensor) -> Tensor:
     return steps
 
 
-def _majorant_sum(network: Network) -> Tensor:
-    """The sum of all entries of a matrix >= |J(x)|, and >= the terms summed up for it, at all x."""
-    row_sums = torch.ones(network.input_size, dtype=torch.float64, device=network.device)
+def _jacobian_error(network: Network) -> Tensor:
+    """At least the sum of the absolute errors of J(x), evaluated from the output back, at all x.
+
+    `paths` are the row sums of the maps up to a layer, taken absolutely: what a unit error there
+    amounts to. The roundings are a share of all paths; below the least normal number each of the
+    m rows loses UNDERFLOW by each operation, at the layer that it has reached.
+    """
+    paths = torch.ones(network.input_size, dtype=torch.float64, device=network.device)
+    lost = paths.new_zeros(())
     for k, affine in enumerate(network.affines):
-        row_sums = network.stages[k - 1].majorant(row_sums) if k else row_sums
-        row_sums = affine.operator.majorant().apply(row_sums)
-    return row_sums.sum()
+        if k:
+            lost += FUNCTION * paths.sum()
+            paths = network.stages[k - 1].majorant(paths) + FUNCTION * UNDERFLOW
+        operator = affine.operator
+        for factor in reversed(getattr(operator, "factors", (operator,))):
+            lost += (factor.terms + 1) * paths.sum()
+            paths = factor.majorant().apply(paths) + (factor.terms + 1) * UNDERFLOW
+    rounded = gamma(network.terms) * paths.sum()
+    return rounded + 2 * network.output_size * UNDERFLOW * lost + 4 * UNDERFLOW
 
 
 def _norms(jacobians: Tensor, norm: float) -> Tensor:
     if norm == 2:
-        return torch.linalg.matrix_norm(jacobians, 2)
+        size = jacobians.abs().amax((-2, -1))
+        scale = power_of_two(torch.where(size.isfinite(), size, 1.0))
+        return torch.linalg.matrix_norm(jacobians / scale[..., None, None], 2) * scale
     return jacobians.abs().sum(-2 if norm == 1 else -1).amax(-1)
