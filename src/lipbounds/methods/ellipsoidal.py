@@ -281,11 +281,13 @@ def _whole(network: Network, norm: float) -> Tensor:
 
 
 def _side(network: Network, norm: float) -> int:
-    """The rows of Q for one piece."""
+    """The rows of Q for one piece. Linear neurons have none, but a share in Newton's covariance."""
     hidden = sum(stage.shape[0] for stage in network.stages)
+    linear = sum(int(stage.ends().met.sum()) for stage in network.stages)
     inputs = network.input_size if norm != 1 else 1
     outputs = network.output_size if norm != math.inf else 1
-    return inputs + hidden + outputs
+    rows = inputs + hidden - linear + outputs
+    return max(rows, (rows + linear) // 2)
 
 
 def _batch_size(network: Network, norm: float) -> int:
