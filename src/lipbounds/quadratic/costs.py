@@ -14,7 +14,6 @@ from ..networks.network import Network
 
 FACTOR = 0.5  # of a block factorised and inverted, in cubes of its side
 NEWTON = 0.5  # of a step with its line search, in cubes of the rows of Q
-SUBSTITUTED = 3.0  # times that where linear neurons join the blocks of Q
 MATRICES = 10  # of N^2 float64 that a Newton step holds for each program
 MAPS = 4  # dense ones of each layer, while they are made
 MADE = 60  # multiply-adds in the time that an entry of them takes to be made, or cut to a column
@@ -53,8 +52,14 @@ def pieces(network: Network, norm: float) -> int:
 
 def newton_step(network: Network, norm: float) -> float:
     """One of Newton's method for one piece, or its proof."""
-    linear = any(bool(stage.ends().met.any()) for stage in network.stages)
-    return NEWTON * (SUBSTITUTED if linear else 1.0) * side(network, norm) ** 3
+    return NEWTON * _covariance(network, norm) ** 3
+
+
+def _covariance(network: Network, norm: float) -> int:
+    """The rows of what a step inverts: linear neurons have none in Q, but are carried along."""
+    linear = sum(int(stage.ends().met.sum()) for stage in network.stages)
+    rows = side(network, norm)
+    return max(rows, (rows + linear) // 2)
 
 
 def newton_start(network: Network, norm: float) -> float:
@@ -65,7 +70,7 @@ def newton_start(network: Network, norm: float) -> float:
 def newton_bytes(network: Network, norm: float) -> float:
     """For one piece, with the network's maps."""
     maps = sum(math.prod(affine.operator.shape) for affine in network.affines)
-    return 8.0 * (MATRICES * side(network, norm) ** 2 + MAPS * maps)
+    return 8.0 * (MATRICES * _covariance(network, norm) ** 2 + MAPS * maps)
 
 
 def descent_step(network: Network, norm: float) -> float:

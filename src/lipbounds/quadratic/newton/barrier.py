@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...arithmetic.tridiagonal import factorise, inverse
 from .forms import Forms
 
 SCHEDULE = 5.0  # growth of t; measured against 10, 20 and 100 on four networks (docs/k5.md)
@@ -97,12 +96,8 @@ class Barrier:
 
     def evaluate(self, theta: Tensor, t: Tensor) -> Point:
         """phi_t, least over nu and the scale."""
-        diagonal, below = self.forms.blocks(theta)
-        factors = factorise(diagonal[:-1], below[:-1])
-        positive = factors.positive
-        through = torch.linalg.solve_triangular(factors.cholesky[-1], below[-1].mT, upper=False)
-        own = diagonal[-1] - torch.diag_embed(theta[:, self.end])  # of other multipliers
-        schur = torch.nan_to_num(through.mT @ through - own, posinf=0.0, neginf=0.0)
+        positive, log_determinant, schur = self.forms.eliminated(theta)
+        schur = torch.nan_to_num(schur, posinf=0.0, neginf=0.0)
         spectrum = schur[..., 0] if self.width == 1 else torch.linalg.eigvalsh(schur)
         rest = theta.clone()
         rest[:, self.end] = 0.0
@@ -112,7 +107,7 @@ class Barrier:
         settled = self.forms.scaled(theta, a)
         settled[:, self.end] = last.unsqueeze(-1)
         phi = t * (settled @ self.cost) - self.power * a.log() - extra
-        phi = phi - factors.log_determinant + torch.where(self.forms.free, 0.0, theta.log()).sum(-1)
+        phi = phi - log_determinant + torch.where(self.forms.free, 0.0, theta.log()).sum(-1)
         value = (weight * spectrum[..., -1]).sqrt()
         positive &= torch.isfinite(phi)
         none = torch.zeros_like(positive)
@@ -120,12 +115,13 @@ class Barrier:
 
     def positive(self, theta: Tensor) -> Tensor:
         """Whether Q(theta) > 0, which implies theta > 0, (b,)."""
-        return factorise(*self.forms.blocks(theta)).positive
+        positive, _, schur = self.forms.eliminated(theta)
+        last = torch.diag_embed(theta[:, self.end]) - schur
+        return positive & (torch.linalg.cholesky_ex(last).info == 0)
 
     def inside(self, theta: Tensor) -> Tensor:
         """Whether Q(theta) > 0 but for the last block, whose multiplier is settled anyway, (b,)."""
-        diagonal, below = self.forms.blocks(theta)
-        return factorise(diagonal[:-1], below[:-1]).positive
+        return self.forms.eliminated(theta)[0]
 
     def newton(self, point: Point) -> tuple[Tensor, Tensor, Tensor]:
         """The Newton step relative to theta (b, N), its squared decrement (b,), and an estimate of
@@ -133,13 +129,12 @@ class Barrier:
         feasible (docs/k5.md, proposition 17); NaN where rounding leaves no step.
         """
         theta, forms = point.theta, self.forms
-        factors = factorise(*forms.blocks(theta))
-        whole = forms.natural(inverse(factors))
+        positive, whole = forms.inverse(theta)
         step, decrement, moments = self._solved(point, whole, self.rough)
         if bool(decrement.isnan().any()) and self.rough is not forms:
             self.rough = forms
             step, decrement, moments = self._solved(point, whole, forms)
-        usable = factors.positive & ~decrement.isnan()
+        usable = positive & ~decrement.isnan()
         step = torch.where(usable.unsqueeze(-1), step, 0.0)
         decrement = torch.where(usable, decrement, 0.0)
         mirrored = decrement <= 1  # which implies it

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...arithmetic.rounding import gamma
+from ...arithmetic.tridiagonal import factorise, inverse
 from ...linear.operators import dense
 from ...networks.network import Network
 from ...networks.stages import BetweenStage
@@ -115,6 +116,20 @@ class Forms:
         outputs = self.slices[-1].start
         return torch.cat([theta[:, :outputs] * a, theta[:, outputs:] / a], -1)
 
+    def eliminated(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of all blocks but the last in order of elimination: whether they are positive, (b,), and
+        log det; and the matrix less than which diag(theta_end) must not be for Q to be >= 0."""
+        diagonal, below = self.blocks(theta)
+        factors = factorise(diagonal[:-1], below[:-1])
+        through = torch.linalg.solve_triangular(factors.cholesky[-1], below[-1].mT, upper=False)
+        own = diagonal[-1] - torch.diag_embed(theta[:, self.end])  # of other multipliers
+        return factors.positive, factors.log_determinant, through.mT @ through - own
+
+    def inverse(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether Q(theta) > 0, (b,), and its inverse as `gram` takes it."""
+        factors = factorise(*self.blocks(theta))
+        return factors.positive, self.natural(inverse(factors))
+
     def natural(self, whole: Tensor) -> Tensor:
         """A matrix (b, N, N) in order of elimination, put back into that of (x, y, s)."""
         if not self.backward:
@@ -143,11 +158,11 @@ class Forms:
 
     @cached_property
     def _lows(self) -> Maps:
-        return [_compressed(matrix) for matrix in self.lows]
+        return [compressed(matrix) for matrix in self.lows]
 
     @cached_property
     def _highs(self) -> Maps:
-        return [_compressed(matrix) for matrix in self.highs]
+        return [compressed(matrix) for matrix in self.highs]
 
     def row_sums(self, theta: Tensor, scale: Tensor) -> Tensor:
         """Of D |Q| D, D = diag(scale), and of all that is added up to form it: upper bounds."""
@@ -203,7 +218,7 @@ class Forms:
         return torch.cat([repeated[0], variables[..., 1:-1], repeated[1]], -1)
 
 
-def _compressed(matrix: Tensor | None) -> Tensor | None:
+def compressed(matrix: Tensor | None) -> Tensor | None:
     """Sparse where that multiplies faster, as for convolutions and maxima."""
     if matrix is None or matrix.ndim > 2 or int((matrix != 0).sum()) > SPARSE * matrix.numel():
         return matrix

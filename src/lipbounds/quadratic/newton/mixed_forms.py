@@ -2,76 +2,85 @@
 maxima of two equal ones.
 
 A linear neuron's equation y_j = (C z)_j is exact. In `quadratic.newton.forms` it would want an
-infinite multiplier; here y_j is substituted, and what it carries reaches all later stages: one
-block holds all of Q but the input's or output's variables, at the price of the cube of its side.
+infinite multiplier; here y_j is substituted. What it carries reaches all later stages, so that Q is
+dense: the proof of a bound takes it so, in two blocks. Newton's method goes along the chain, in
+`quadratic.newton.carried`, at the price of one without linear neurons.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ...arithmetic.rounding import gamma
-from ...linear.operators import dense
+from ...linear.operators import Operator, dense
 from ...networks.network import Network
-from ...networks.stages import BetweenStage, Stage
+from ...networks.stages import Stage
+from .carried import CarriedChain
 from .forms import Forms, times
 
 
 @dataclass(frozen=True)
 class MixedForms(Forms):
-    """Variables v = (x, free neurons, s), N of each; the term of a multiplier is (l^T v)(h^T v), l
-    and h the rows of `lows`[0] and `highs`[0], (b, N, N); `last` (b, d, N - d) is v -> W_L y_L.
-    `majorants`: of |l| and |h|, and of `last`."""
+    """y_k are the neurons with multipliers, and `lows`, `highs`, `last` and `majorants` maps of all
+    variables before: (x, y_1, ..., y_{k-1}). `chain`: the same stage by stage."""
 
-    counts: tuple[int, int, int]  # of inputs, neurons left, outputs
-
-    @cached_property
-    def sizes(self) -> list[int]:
-        """Of the groups x, free neurons, s."""
-        return list(self.counts)
+    chain: CarriedChain
 
     def blocks(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Q cut into the end block and the rest."""
-        product = self.lows[0].mT @ (theta.unsqueeze(-1) * self.highs[0])
-        whole = (product + product.mT) / 2
-        outputs = self.slices[-1]
-        whole[..., outputs, : outputs.start] -= self.last
-        whole[..., : outputs.start, outputs] -= self.last.mT
-        if self.backward:
-            first, second = slice(self.sizes[0], None), self.end
-        else:
-            first, second = slice(0, outputs.start), outputs
-        parts = [whole[..., first, first], whole[..., second, second]]
-        return parts, [whole[..., second, first]]
+        whole = torch.diag_embed(theta)
+        *places, outputs = self.slices[1:]
+        for place, low, high in zip(places, self.lows, self.highs, strict=True):
+            past, weight = slice(place.start), theta[:, place].unsqueeze(-1)
+            side = 0.5 * weight * (high if low is None else low + high)
+            whole[:, place, past] -= side
+            whole[:, past, place] -= side.mT
+            if low is not None:
+                product = low.mT @ (weight * high)
+                whole[:, past, past] += (product + product.mT) / 2
+        whole[:, outputs, : outputs.start] -= self.last
+        whole[:, : outputs.start, outputs] -= self.last.mT
+        first = slice(self.sizes[0], None) if self.backward else slice(outputs.start)
+        return [whole[:, part, part] for part in (first, self.end)], [whole[:, self.end, first]]
 
-    def natural(self, whole: Tensor) -> Tensor:
-        return whole.roll((self.sizes[0],) * 2, (-2, -1)) if self.backward else whole
+    def eliminated(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.chain.eliminated(theta)
+
+    def inverse(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return self.chain.inverse(theta)
 
     def gram(self, whole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        low, high = self.lows[0] @ whole, self.highs[0] @ whole
-        return low @ self.lows[0].mT, low @ self.highs[0].mT, high @ self.highs[0].mT
+        return self.chain.gram(whole)
+
+    def _with_maps(self, change: Callable[[Tensor], Tensor]) -> "MixedForms":
+        return replace(super()._with_maps(change), chain=self.chain.changed(change))
 
     @cached_property
     def free(self) -> Tensor:
-        free = (self.lows[0] != self.highs[0]).any(-1)
-        free[..., self.slices[0]] = free[..., self.slices[-1]] = True
-        return free
-
-    @cached_property
-    def coincident(self) -> bool:
-        """Whether a neuron left in is linear, up to rounding, in some of the programs."""
-        apart = (self.highs[0] - self.lows[0]).abs()
-        still = (apart <= gamma(self.terms) * self.majorants[0]).all(-1)
-        return bool(still[..., self.slices[1]].any())
+        apart = [
+            (high if low is None else high != low).any(-1)
+            for low, high in zip(self.lows, self.highs, strict=True)
+        ]
+        first, last = (
+            torch.ones(*self.last.shape[:-2], size, dtype=torch.bool, device=self.last.device)
+            for size in (self.sizes[0], self.sizes[-1])
+        )
+        return torch.cat([first, *apart, last], -1)
 
     def row_sums(self, theta: Tensor, scale: Tensor) -> Tensor:
-        terms, last = self.majorants
-        outputs = self.slices[-1]
-        total = times(terms.mT, theta * times(terms, scale))
-        total[:, outputs] += times(last, scale[:, : outputs.start])
-        total[:, : outputs.start] += times(last.mT, scale[:, outputs])
+        *places, outputs = self.slices[1:]
+        total = theta * scale
+        for place, majorant in zip(places, self.majorants, strict=False):
+            past, weight = slice(place.start), theta[:, place]
+            ahead = times(majorant, scale[:, past])
+            total[:, place] += weight * ahead
+            total[:, past] += times(majorant.mT, weight * (scale[:, place] + ahead))
+        last, past = self.majorants[-1], slice(outputs.start)
+        total[:, outputs] += times(last, scale[:, past])
+        total[:, past] += times(last.mT, scale[:, outputs])
         return scale * total
 
 
@@ -81,59 +90,59 @@ def mixed_forms(
     """Of inputs entry^T x and outputs `exit` f, unit vectors (b, n_0, m) and (b, d, n_out), of the
     networks `samples` (b,) of an ensemble; of cost 0. backward: as of Forms."""
 
-    def of_samples(matrix: Tensor) -> Tensor:
-        return matrix[samples] if matrix.ndim > 2 else matrix
+    def both(operator: Operator) -> list[Tensor]:
+        matrices = dense(operator), dense(operator.majorant())
+        return [m[samples] if m.ndim > 2 else m for m in matrices]
 
-    inputs, outputs = entry.shape[-1], exit.shape[-2]
     terms = sum(affine.operator.terms + 4 for affine in network.affines)
-    before = inputs + sum(stage.shape[0] for stage in network.stages)
-    unit = torch.eye(before + outputs, dtype=torch.float64, device=network.device)
-    reach = entry @ unit[:inputs]  # y_{k-1} as a map of v, (b, n_{k-1}, N), and a majorant of it
-    size, start, masks = reach, inputs, []
-    lows, highs, sizes = ([unit[:inputs].expand(len(entry), -1, -1)] for _ in range(3))
-    for stage, affine in zip(network.stages, network.affines, strict=False):
-        weight, majorant = (of_samples(dense(o)) for o in _both(affine.operator))
-        low, high, most = _ends(stage, weight @ reach, majorant @ size)
-        mask = ((high - low).abs() > gamma(terms) * most).any(-1).any(0)
-        own = unit[start : start + int(mask.sum())]
-        lows.append(own - low[:, mask])
-        highs.append(own - high[:, mask])
-        sizes.append(own + most[:, mask])
-        reach, size = low.clone(), most.clone()
-        reach[:, mask], size[:, mask] = own, own
-        start += len(own)
-        masks.append(mask)
-    own = unit[before:].expand(len(entry), -1, -1)
-    weight, majorant = (of_samples(dense(o)) for o in _both(network.affines[-1].operator))
-    last, largest = (exit @ weight @ reach)[..., :start], (exit @ majorant @ size)[..., :start]
-    used = torch.ones(before + outputs, dtype=torch.bool, device=network.device)
-    used[start:before] = False  # room for the neurons that were substituted
-    lows, highs, sizes = (torch.cat([*part, own], 1)[..., used] for part in (lows, highs, sizes))
-    cost = torch.zeros(start + outputs, dtype=torch.float64, device=network.device)
-    counts = inputs, start - inputs, outputs
-    return MixedForms(
-        [lows], [highs], last, [sizes, largest], terms, cost, False, backward, masks, counts
-    )
+    nothing = torch.zeros(len(entry), 0, 0, dtype=torch.float64, device=network.device)
+    reach = size = nothing  # u_{k-1} as a map of the variables before y_{k-1}, and a majorant of it
+    lows, highs, majorants, masks = [], [], [], []
+    near = [], [], []  # maps of w_{k-1} to the ends of y_k, and to u_k
+    order = slice(None)  # of the neurons of stage k - 1 in w_{k-1}
+    for k, (stage, affine) in enumerate(zip(network.stages, network.affines, strict=False)):
+        weights = [w[..., order] if k else w @ entry for w in both(affine.operator)]
+        steps = *stage.ends().of(weights[0]), _majorant(stage, weights[1])
+        reaches = reach, reach, size
+        low, high, most = (_substituted(m, r) for m, r in zip(steps, reaches, strict=True))
+        free = ((high - low).abs() > gamma(terms) * most).any(-1).any(0)
+        linear = most.any(-1).any(0) & ~free
+        near[0].append(_unless_zero(steps[0][..., free, :]))
+        near[1].append(steps[1][..., free, :])
+        near[2].append(steps[0][..., linear, :])
+        lows.append(_unless_zero(low[:, free]))
+        highs.append(high[:, free])
+        majorants.append(most[:, free])
+        masks.append(free)
+        reach, size = low[:, linear], most[:, linear]
+        order = torch.cat([free.nonzero(), linear.nonzero()])[:, 0]
+    weights = both(network.affines[-1].operator)
+    weights = [exit @ (w[..., order] if network.depth else w @ entry) for w in weights]
+    last, most = (_substituted(m, r) for m, r in zip(weights, (reach, size), strict=True))
+    cost = last.new_zeros(last.shape[-1] + last.shape[-2])
+    chain = CarriedChain(*near, weights[0], backward)
+    majorants.append(most)
+    return MixedForms(lows, highs, last, majorants, terms, cost, False, backward, masks, chain)
+
+
+def _substituted(matrix: Tensor, reach: Tensor) -> Tensor:
+    """A map (..., m, n) of w = (y, u), u = `reach` (b, c, v) of the variables before y, as one of
+    those and y, (b, m, v + n - c)."""
+    free = matrix.shape[-1] - reach.shape[-2]
+    before = matrix[..., free:] @ reach
+    return torch.cat([before, matrix[..., :free].expand(*before.shape[:-1], free)], -1)
+
+
+def _unless_zero(matrix: Tensor) -> Tensor | None:
+    return matrix if bool(matrix.any()) else None
 
 
 def has_linear_neurons(network: Network) -> bool:
     """Whether a stage has neurons of one linearisation only."""
-    return any(
-        bool((stage.first == stage.second).any())
-        if isinstance(stage, BetweenStage)
-        else bool((stage.alpha == stage.beta).any())
-        for stage in network.stages
-    )
+    return any(bool(stage.ends().met.any()) for stage in network.stages)
 
 
-def _ends(stage: Stage, z: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(C - R) z, (C + R) z, and a majorant of both, from one of z."""
-    if isinstance(stage, BetweenStage):
-        first, second = stage.first, stage.second
-        return z[:, first], z[:, second], torch.maximum(size[:, first], size[:, second])
-    low, high = stage.alpha.unsqueeze(-1), stage.beta.unsqueeze(-1)
-    return low * z, high * z, torch.maximum(low.abs(), high.abs()) * size
-
-
-def _both(operator):
-    return operator, operator.majorant()
+def _majorant(stage: Stage, size: Tensor) -> Tensor:
+    """Of both ends, from one of z."""
+    ends = stage.ends()
+    return torch.maximum(*replace(ends, low=ends.low.abs(), high=ends.high.abs()).of(size))
