@@ -52,6 +52,18 @@ def test_layered_start_is_feasible_with_the_products_value(norm):
     assert math.isfinite(value(cnn(), norm, layered_start(cnn())))
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_start_does_not_depend_on_the_scales_of_neurons(norm):
+    generator = torch.Generator().manual_seed(0)
+    weights = [affine.operator.weight for affine in gaussian([6, 8, 7, 3], 0).affines]
+    plain = value(lb.from_weights(weights), norm, layered_start(lb.from_weights(weights)))
+    for k, size in enumerate((8, 7)):
+        scale = 10 ** (12 * torch.rand(size, 1, generator=generator, dtype=torch.float64) - 6)
+        weights[k], weights[k + 1] = scale * weights[k], weights[k + 1] / scale.mT
+    rescaled = lb.from_weights(weights)
+    assert value(rescaled, norm, layered_start(rescaled)) == pytest.approx(plain, rel=1e-6)
+
+
 def test_near_the_optimum_of_a_conic_solver():
     pytest.importorskip("cvxpy")
     network = gaussian([6, 16, 16, 3], 0)

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from .forms import Forms
 
-SCHEDULE = 5.0  # growth of t; measured against 10, 20 and 100 on four networks (docs/k5.md)
+GROWTH, LEAST_GROWTH = 5.0, 1.5  # of t where it is raised, at most and at least
+QUICKER, SLOWER = 2.0, 0.8  # the growth, times that with each raise and with each step
 CENTRED = 2.0  # squared Newton decrement below which t grows
 FIRST_GAP = 1.0  # relative, at the start
 INSIDE = 0.7  # of the way to the edge of the cone, at most (docs/k5.md)
-INSIDE_RAISED = 0.9  # the same where t was raised, for a share 1 / SCHEDULE of the step
+INSIDE_RAISED = 0.9  # the same where t was raised, for the share 1 / growth of the step
 ARMIJO = 0.1  # of the decrease that the slope promises is to be had
 SHORTEST_STEP = 2.0**-14  # of Newton's; shorter ones are rounding
 GAIN = 0.05  # of phi, for which a step is repeated
@@ -42,7 +43,8 @@ SINGLE_SIDE = 500  # rows of Q from which Newton's step is computed in single pr
 class Point:
     """Multipliers theta (b, N), settled for t (b,); phi, and the bound sqrt(mu nu) they give with
     the last block's least multiplier; positive: whether they are feasible at all; raised: whether t
-    was, just before; ahead: the share of the Newton step to be tried first."""
+    was, just before; ahead: the share of the Newton step to be tried first; growth: what t is to be
+    multiplied by when it is raised next."""
 
     theta: Tensor
     t: Tensor
@@ -51,6 +53,7 @@ class Point:
     positive: Tensor
     raised: Tensor
     ahead: Tensor
+    growth: Tensor
 
     def where(self, chosen: Tensor, other: "Point") -> "Point":
         """This point where `chosen` (b,), else the other."""
@@ -111,7 +114,8 @@ class Barrier:
         value = (weight * spectrum[..., -1]).sqrt()
         positive &= torch.isfinite(phi)
         none = torch.zeros_like(positive)
-        return Point(settled, t, phi, value, positive, none, torch.ones_like(t))
+        whole = torch.ones_like(t)
+        return Point(settled, t, phi, value, positive, none, whole, GROWTH * whole)
 
     def positive(self, theta: Tensor) -> Tensor:
         """Whether Q(theta) > 0, which implies theta > 0, (b,)."""
@@ -168,18 +172,20 @@ class Barrier:
         return forms.untie(step), torch.where(sound, decrement, torch.nan), moments
 
     def advance(self, point: Point) -> tuple[Point, Tensor, Tensor]:
-        """One step with a line search, t raised where it is CENTRED; the lower estimate; and where
-        rounding lets nothing move any more (b,)."""
+        """One step with a line search, t raised where it is CENTRED, the less the more steps that
+        took; the lower estimate; and where rounding lets nothing move any more (b,)."""
         step, decrement, lower = self.newton(point)
         best, moved = self._along(point, step, decrement)
         if not bool(moved.all()) and self.rough is not self.forms:
             self.rough = self.forms  # single precision leads nowhere from here
             return self.advance(point)
         centred = (decrement < CENTRED) | ~moved
+        growth = point.growth
+        best = replace(best, growth=(SLOWER * growth).clamp(min=LEAST_GROWTH))
         if bool(centred.any()):
-            t = torch.maximum(SCHEDULE * best.t, self.forms.side / (2 * FIRST_GAP * best.value))
-            later = self.evaluate(best.theta, torch.where(centred, t, best.t))
-            later = replace(later, raised=centred, ahead=later.ahead / SCHEDULE)
+            later = self.evaluate(best.theta, torch.where(centred, growth * best.t, best.t))
+            next_growth = (QUICKER * growth).clamp(max=GROWTH)
+            later = replace(later, raised=centred, ahead=1 / growth, growth=next_growth)
             best = later.where(centred & later.positive, best)
         return best, lower.nan_to_num(0.0), ~moved | lower.isnan()
 
