@@ -3,13 +3,13 @@
 relaxation; never above K_4 (explicit treatment) or, in l2, K_1."""
 
 import math
-import time
 from collections.abc import Callable
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from ..clock import now
 from ..errors import LipboundsError
 from ..linear.norms import checked_norm
 from ..networks.averaged_map import averaged_map
@@ -100,13 +100,13 @@ def _solved(
     steps: int | None,
 ) -> Pieces:
     _check_steps(steps)
-    begin = time.monotonic()
+    begin = now()
     plain = merged(maxima_first(explicit(network) if network.has_pools else network))
     whole = _whole(network, norm).reshape(-1, 1)
     pieces = kind(torch.minimum(_cheap(network, plain, norm), whole), begin + seconds)
     if progress is not None:
         pieces.told = lambda bound: progress(
-            time.monotonic() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
+            now() - begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
         )
         pieces.told(pieces.bound)
     if steps == 0:
@@ -156,9 +156,9 @@ def _steps_in_time(side: int, wanted: int, left: float, device: torch.device) ->
     matrix = torch.eye(1000, dtype=torch.float64, device=device)
     seconds = []
     for _ in range(3):
-        begin = time.monotonic()
+        begin = now()
         torch.linalg.cholesky_ex(matrix).info.item()
-        seconds.append(time.monotonic() - begin)
+        seconds.append(now() - begin)
     return left / (size * min(seconds))
 
 

@@ -8,12 +8,12 @@ instead (measurements: docs/k5.md). Every iterate is feasible; the best one is k
 """
 
 import itertools
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ...clock import now
 from ...linear.norms import checked_norm
 from ...networks.network import Network
 from ..form import Multipliers, single
@@ -50,7 +50,7 @@ def descend(
     """
     norm, network = checked_norm(norm), single(network, "k5")
     elimination = Elimination(network, norm, start, None if norm == 2 else pieces)
-    began = time.monotonic()
+    began = now()
     if not bool(elimination.live.any()):
         return start
     theta = elimination.theta()
@@ -59,7 +59,7 @@ def descend(
         return start
     walk = _Walk(elimination, theta.log(), point)
     for step in itertools.count(1):
-        clock = (time.monotonic() - began) / max(seconds, 1e-9)
+        clock = (now() - began) / max(seconds, 1e-9)
         share = clock if steps is None else max(step / steps, clock)
         if share > 1 or not walk.step(step, share):
             break
