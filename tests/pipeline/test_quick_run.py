@@ -95,8 +95,8 @@ def test_k5_of_random_networks_is_the_smallest_and_not_far_from_the_optimum(tabl
     k5 = rows[rows["bound"] == "K_5"]
     counts = k5.groupby(["depth", "width", "norm"])["sample"].agg(["size", "max"])
     assert len(counts) == len(config["depths"]) * len(config["widths"]) * 3
-    assert set(counts["size"]) == {config["k5_samples"]}
-    assert set(counts["max"]) == {config["k5_samples"] - 1}
+    samples = config["limits"]["K_5"]["samples"]
+    assert set(counts["size"]) == {samples} and set(counts["max"]) == {samples - 1}
     key = ["case", "norm", "sample"]
     least = rows[rows["bound"] != "K_2"].groupby(key)["value"].min().rename("least")
     k5 = k5.join(least, on=key)

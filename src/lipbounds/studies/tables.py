@@ -315,18 +315,18 @@ def with_notes(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 # ---------------------------------------------------------------------------- printing
 
 
-def write(table: pd.DataFrame, path: Path | str, notes: Sequence[str] = ()) -> None:
-    """Write the table as .csv, .md, .tex or .html, all or nothing; not in CSV: bold, and the notes.
+def write(table: pd.DataFrame, path: Path | str) -> None:
+    """Write the table as .csv, .md, .tex or .html, all or nothing.
 
-    Raises LipboundsError for any other suffix.
+    The CSV says in each cell why there is no value, and knows no bold; the others have numbered
+    notes. Raises LipboundsError for any other suffix.
     """
     suffix = Path(path).suffix
     if suffix == ".csv":
-        write_csv(
-            table.map(lambda cell: _bold(cell, r"\1") if isinstance(cell, str) else cell), path
-        )
+        plain = table.map(lambda cell: _bold(cell, r"\1") if isinstance(cell, str) else cell)
+        write_csv(plain, path)
     elif suffix in PRINTERS:
-        write_text(PRINTERS[suffix](table, notes), path)
+        write_text(PRINTERS[suffix](*with_notes(table)), path)
     else:
         raise LipboundsError(f"cannot write {path}: the suffix must be .csv or of {list(PRINTERS)}")
 
@@ -411,3 +411,4 @@ LATEX = {
     "~": r"\textasciitilde{}",
 }
 PRINTERS = {".md": to_markdown, ".tex": to_latex, ".html": to_html}
+TABLES = {"test3_relations": relations, "test4_paper": paper, "test5_comparison": comparison}
