@@ -29,6 +29,8 @@ pytestmark = pytest.mark.pipeline
         ("random: {k5_samples: 3}", "random: .*k5_samples"),
         ("mnist: {options: {K_5: {budget: 3}}}", "mnist.options.K_5: .*budget"),
         ("mnist: {options: {K_6: {seconds: 3}}}", "mnist.options: .*K_6"),
+        ("comparison: {networks: [gaussian_3-4]}", "comparison.networks.0: .*gaussian_3-4"),
+        ("comparison: {networks: [{sizes: [3]}]}", "comparison.networks.0: .*sizes"),
         ("norms: [1]", "bounds: K_2 .*norms"),
         ("random: {widths: [64]}", "random.enumerated_neurons"),
     ],

@@ -74,7 +74,7 @@ def test_changed_value_of_the_configuration(quick, change, jobs):
             "src/lipbounds/studies/tables.py",
             FIGURES | TABLES,
         ),
-        ("src/lipbounds/methods/lipopt.py", {}),  # asked for nowhere in quick.yaml
+        ("src/lipbounds/methods/lipopt.py", after("test5", compare=COMPARED)),
         ("src/lipbounds/methods/seqlip.py", after(*TESTS, **ALL)),
         ("workflow/scripts/table.py", TABLES),
     ],

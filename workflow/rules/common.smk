@@ -25,18 +25,10 @@ def contradictions(config):
         yield "random.enumerated_neurons: no network of these depths and widths is so small"
     if "K_4" in random["limits"]:
         yield "random.limits: K_4 is what the figures divide by; it has no limits"
-    for architecture in [*mnist["architectures"], *trained_networks(config).values()]:
+    compared = [network.get("architecture") for network in config["comparison"]["networks"]]
+    for architecture in [*mnist["architectures"], *filter(None, compared)]:
         if architecture not in mnist["epochs"]:
             yield f"mnist.epochs: says nothing of the architecture {architecture}"
-
-
-def trained_networks(config):
-    """The networks of test 5 that are trained ones, with their architectures."""
-    return {
-        name: name.removeprefix("mnist_")
-        for name in config["comparison"]["networks"]
-        if name.startswith("mnist_")
-    }
 
 
 def by_norm(values):

@@ -16,7 +16,8 @@ rule compare:
     resources:
         mem_mb=4000,
     params:
-        size=lambda wildcards: COMPARED[wildcards.ladder][wildcards.network],
+        described=lambda wildcards: COMPARED[wildcards.ladder][wildcards.network]["described"],
+        size=lambda wildcards: COMPARED[wildcards.ladder][wildcards.network]["size"],
         directory=lambda wildcards: MNIST,
         seed=config["comparison"]["seed"],
         images=config["comparison"]["images"],

@@ -15,17 +15,30 @@ class Experiment(NamedTuple):
     tables: dict[str, str] = {}
 
 
+def name_of(network):
+    """The name of a network of test 5 in files and tables."""
+    if "sizes" in network:
+        return f"gaussian_{'-'.join(map(str, network['sizes']))}"
+    if "architecture" in network:
+        return f"mnist_{network['architecture']}"
+    return f"{network['family']}_level{network['level']}"
+
+
 # Test 5: the networks, and the two ladders on which their size grows.
-COMPARED = {
-    "networks": {name: {} for name in config["comparison"]["networks"]},
-    "width": {
-        f"gaussian_8-{width}-{width}-4": {"width": width, "depth": 2}
+LADDERS = {
+    "networks": [(network, {}) for network in config["comparison"]["networks"]],
+    "width": [
+        ({"sizes": [8, width, width, 4]}, {"width": width, "depth": 2})
         for width in config["comparison"]["widths"]
-    },
-    "depth": {
-        f"gaussian_8-{'8-' * depth}4": {"width": 8, "depth": depth}
+    ],
+    "depth": [
+        ({"sizes": [8] * (depth + 1) + [4]}, {"width": 8, "depth": depth})
         for depth in config["comparison"]["depths"]
-    },
+    ],
+}
+COMPARED = {
+    ladder: {name_of(network): {"described": network, "size": size} for network, size in rungs}
+    for ladder, rungs in LADDERS.items()
 }
 FAMILIES = {  # of tests 1 and 2, with their levels
     family: part["levels"] for part in config["analytic"].values() for family in part["families"]
@@ -94,11 +107,13 @@ EXPERIMENTS = {
 
 def trained(wildcards):
     """What a trained network of test 5 is made from; nothing for the others."""
-    architecture = trained_networks(config).get(wildcards.network)
-    if architecture is None:
+    described = COMPARED[wildcards.ladder][wildcards.network]["described"]
+    if "architecture" not in described:
         return {}
     return {
-        "checkpoint": f"{RESULTS}/mnist/{architecture}/seed{config['comparison']['seed']}.pt",
+        "checkpoint": "{RESULTS}/mnist/{architecture}/seed{seed}.pt".format(
+            RESULTS=RESULTS, seed=config["comparison"]["seed"], **described
+        ),
         "mnist": [ancient(file) for file in MNIST_FILES],
     }
 

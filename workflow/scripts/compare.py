@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def main(
     network: str,
+    described: dict,
     ladder: str,
     size: dict[str, int],
     directory: str,
@@ -28,9 +29,10 @@ def main(
     table: str,
     checkpoint: str | None = None,
 ) -> None:
-    """size: width and depth on a ladder. directory: of MNIST. checkpoint: of a trained network."""
+    """described: what the network of that name is. size: width and depth on a ladder. directory: of
+    MNIST. checkpoint: of a trained network."""
     if checkpoint is None:
-        built, points = build(network, seed), None
+        built, points = build(described, seed), None
     else:
         built = from_torch(mnist.load(checkpoint)[0])
         points = load(directory, train=False)[0][:images].unsqueeze(1).double() / 255
