@@ -12,6 +12,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/experiments.smk"
 include: "workflow/rules/modules.smk"
 include: "workflow/rules/analytic.smk"
 include: "workflow/rules/random.smk"
@@ -22,7 +23,7 @@ include: "workflow/rules/figures.smk"
 
 
 wildcard_constraints:
-    test="|".join(TESTS),
+    test="|".join(EXPERIMENTS),
     family="|".join(FAMILIES),
     distribution="|".join(config["random"]["distributions"]),
     depth=r"\d+",
@@ -34,19 +35,14 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        FIGURE_FILES,
-        TABLE_FILES,
+        list(map(results, EXPERIMENTS)),
+        table_of("all"),
 
 
-rule tables:
-    input:
-        TABLE_FILES,
-
-
-for test in TESTS:
+for test in EXPERIMENTS:
 
     rule:
         name:
             test
         input:
-            [file for file in FIGURE_FILES + TABLE_FILES if Path(file).name.startswith(test)],
+            results(test),

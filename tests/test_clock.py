@@ -49,3 +49,17 @@ def test_processor_time_forgets_limits_of_real_time():
     """The two clocks have nothing to do with each other."""
     with clock.limited(0.0), clock.processor_time():
         assert clock.left() == math.inf
+
+
+def test_a_solvers_real_time_is_longer_by_the_share_of_the_processor(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: real)
+    monkeypatch.setattr(time, "process_time", lambda: worked)
+    real, worked = 10.0, 5.0
+    assert clock.real(3.0) == 3.0
+    with clock.processor_time():
+        assert clock.real(3.0) == 3.0  # nothing is known yet
+        real, worked = 14.0, 6.0
+        assert clock.real(3.0) == 12.0
+        real, worked = 14.0, 10.0  # on several processors
+        assert clock.real(3.0) == 3.0
+    assert clock.real(3.0) == 3.0

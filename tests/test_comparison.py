@@ -9,12 +9,12 @@ import lipbounds as lb
 from lipbounds.comparison import compare
 from lipbounds.methods.registry import BOUNDS, Method
 from lipbounds.studies.cases.analytic import square
-from lipbounds.studies.cases.comparison import build
+from lipbounds.studies.cases.random import gaussian
 from lipbounds.studies.tidy import tidy
 
 
 def test_every_method_and_the_truth_on_one_network():
-    network = build("gaussian_3-4-4-2", 0)
+    network = gaussian([3, 4, 4, 2], 0)
     table = compare(network, seconds=20)
     assert (table["reason"] == "").all()
     assert set(table["bound"]) == set(BOUNDS) - {"best"} | {"D_star", "exact"}
@@ -52,7 +52,7 @@ def test_a_method_that_refuses_leaves_its_reason(monkeypatch):
 
 
 def test_a_method_that_was_stopped_says_so():
-    table = compare(build("gaussian_4-12-12-3", 0), ["K_4"], [math.inf], seconds=0.01)
+    table = compare(gaussian([4, 12, 12, 3], 0), ["K_4"], [math.inf], seconds=0.01)
     optimum = table[table["bound"] == "D_star"].iloc[0]
     assert optimum["reason"].startswith("stopped by time: a gap of ")
     assert optimum["value"] > optimum["lower"] and math.isnan(optimum["relaxation_optimum"])

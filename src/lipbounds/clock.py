@@ -15,6 +15,8 @@ from .errors import LipboundsError
 
 _now: ContextVar[Callable[[], float]] = ContextVar("now", default=time.monotonic)
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+_began: ContextVar[tuple[float, float] | None] = ContextVar("began", default=None)
+LEAST = 0.1  # seconds of the processor that tell what share of it a process has
 
 
 class OutOfTime(LipboundsError):
@@ -46,11 +48,23 @@ def processor_time() -> Iterator[None]:
     """Limits set within it count the seconds of this process on all its processors, which do not
     depend on what else the machine does. Work must be single-threaded for them to be real ones."""
     now_token, limit = _now.set(time.process_time), _deadline.set(math.inf)
+    began = _began.set((time.monotonic(), time.process_time()))
     try:
         yield
     finally:
+        _began.reset(began)
         _deadline.reset(limit)
         _now.reset(now_token)
+
+
+def real(seconds: float) -> float:
+    """Seconds of real time in which the clock will show so many, for solvers that can only count
+    those: on processor time, longer by the share of a processor that this process has had."""
+    if _began.get() is None:
+        return seconds
+    at, spent = _began.get()
+    passed, worked = time.monotonic() - at, time.process_time() - spent
+    return seconds * max(passed / worked, 1.0) if worked >= LEAST else seconds
 
 
 def check(what: str) -> None:

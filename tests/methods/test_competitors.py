@@ -16,7 +16,7 @@ from strategies import SLOPES, pooled_networks, quick, slope_networks, slope_sam
 import lipbounds as lb
 from lipbounds.methods.registry import BOUNDS
 from lipbounds.studies.cases.analytic import sawtooth
-from lipbounds.studies.cases.comparison import build
+from lipbounds.studies.cases.random import gaussian
 
 PAIRS = [(name, norm) for name, method in BOUNDS.items() for norm in method.norms]
 SLACK = 1e-3  # of solvers stopped at their own tolerance, between two of their values
@@ -69,7 +69,7 @@ def test_saw_tooth(name, norm, level):
 @pytest.mark.parametrize("norm", [1.0, 2.0, math.inf])
 def test_orderings(seed, norm):
     """lower <= D* <= the tight ones <= the cheap ones they relax."""
-    network = build("gaussian_3-5-5-2", seed)
+    network = gaussian([3, 5, 5, 2], seed)
     k = values(network, norm)
     k["D*"] = lb.relaxation_optimum(network, norm).upper
     k["lower"] = lb.lower_bound(network, norm, seconds=1).lower
@@ -86,7 +86,7 @@ def test_orderings(seed, norm):
 
 def test_ratios_to_the_relaxation_optimum_are_those_known():
     """k5.md and the issue: on 6-16-16-3 in l-infinity GeoLIP about 1.1, K_4 2.3 to 2.7 times D*."""
-    network = build("gaussian_6-16-16-3", 0)
+    network = gaussian([6, 16, 16, 3], 0)
     optimum = lb.relaxation_optimum(network, math.inf)
     assert optimum.upper <= optimum.lower * (1 + 1e-9)
     assert 1 <= lb.bound(network, "geolip", math.inf).upper / optimum.upper < 1.15

@@ -31,8 +31,7 @@ from lipbounds.quadratic.newton.feasibility import certified, feasible
 from lipbounds.quadratic.newton.forms import chain_forms
 from lipbounds.quadratic.newton.mixed_forms import MixedForms, has_linear_neurons
 from lipbounds.quadratic.newton.programs import _forms, _theta
-from lipbounds.studies.cases.analytic import sawtooth
-from lipbounds.studies.cases.comparison import build
+from lipbounds.studies.cases.analytic import sawtooth, square
 from lipbounds.studies.cases.random import gaussian
 
 NORMS = (1.0, 2.0, math.inf)
@@ -88,11 +87,10 @@ def test_agrees_with_a_conic_solver_on_maxima(sample, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", ["sawtooth_level6", "square_level3", "square_level6"])
-def test_is_exact_on_the_analytic_networks(name, norm):
-    network = sawtooth(6) if name == "sawtooth_level6" else build(name, 0)
-    level = int(name[-1])
-    exact = 2.0**level if name.startswith("saw") else 2 - 2.0**-level
+@pytest.mark.parametrize("family, level", [(sawtooth, 6), (square, 3), (square, 6)])
+def test_is_exact_on_the_analytic_networks(family, level, norm):
+    network = family(level)
+    exact = 2.0**level if family is sawtooth else 2 - 2.0**-level
     assert exact * (1 - 1e-12) <= float(ellipsoidal(network, norm)) <= exact * (1 + 1e-6)
 
 

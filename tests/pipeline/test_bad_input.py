@@ -23,7 +23,14 @@ pytestmark = pytest.mark.pipeline
         ("bounds: [K_4, K_6]", "bounds.1: .*K_6"),
         ("bounds: [K_4, K_4]", "bounds: .*unique"),
         ("mnist: {architectures: [resnet]}", "mnist.architectures.0: .*resnet"),
-        ("random: {k5_samples: 0}", "random.k5_samples: .*0"),
+        ("random: {limits: {K_5: {samples: 0}}}", "random.limits.K_5.samples: .*0"),
+        ("random: {limits: {K_5: {neurons: {3: 10}}}}", "random.limits.K_5.neurons: .*3"),
+        ("random: {limits: {K_4: {samples: 3}}}", "random.limits: K_4"),
+        ("random: {k5_samples: 3}", "random: .*k5_samples"),
+        ("mnist: {options: {K_5: {budget: 3}}}", "mnist.options.K_5: .*budget"),
+        ("mnist: {options: {K_6: {seconds: 3}}}", "mnist.options: .*K_6"),
+        ("comparison: {networks: [gaussian_3-4]}", "comparison.networks.0: .*gaussian_3-4"),
+        ("comparison: {networks: [{sizes: [3]}]}", "comparison.networks.0: .*sizes"),
         ("norms: [1]", "bounds: K_2 .*norms"),
         ("random: {widths: [64]}", "random.enumerated_neurons"),
     ],
@@ -51,7 +58,11 @@ def test_schema_knows_what_the_package_knows(workflow):
     schema = yaml.safe_load((workflow.directory / "config/schema.yaml").read_text())
     top = schema["properties"]
     analytic = top["analytic"]["properties"]
-    assert top["bounds"]["items"]["enum"] == [*PAPER, "K_5"]
+    assert schema["$defs"]["bound"]["enum"] == [*PAPER, "K_5"]
+    options = schema["$defs"]["options"]
+    for name in schema["$defs"]["bound"]["enum"]:
+        known = options["properties"].get(name, options["additionalProperties"])["properties"]
+        assert {*known} == {*BOUNDS[name].options} - {"progress"}
     for test, part in analytic.items():
         families = part["properties"]["families"]["items"]["enum"]
         assert families == [family for family, case in CASES.items() if case.test == test]

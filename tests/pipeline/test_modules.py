@@ -8,21 +8,20 @@ from types import SimpleNamespace
 
 import pytest
 
+from lipbounds.methods.registry import BOUNDS, PAPER
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "lipbounds"
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+RULES: dict = {"workflow": SimpleNamespace(basedir=str(ROOT))}
+exec((ROOT / "workflow/rules/modules.smk").read_text(), RULES)  # plain Python but for `workflow`
+modules = RULES["modules"]
 
 
-def modules_named() -> dict[str, list[str]]:
-    """MODULES of workflow/rules/modules.smk, which is plain Python but for `workflow`."""
-    names: dict = {"workflow": SimpleNamespace(basedir=str(ROOT))}
-    exec((ROOT / "workflow/rules/modules.smk").read_text(), names)
-    return names["MODULES"]
-
-
-def loaded(script: Path) -> set[str]:
-    """The files of the package that Python has loaded once the script's imports have run, with the
-    package's own __init__.py, which imports nearly everything, replaced by an empty one."""
+def loaded(script: Path, bounds: list[str]) -> set[str]:
+    """The files of the package that Python has loaded once the script's imports have run and the
+    bounds are there, with the package's own __init__.py, which imports nearly everything, replaced
+    by an empty one."""
     pattern = r"^(?:from|import) lipbounds(?:.*\(\n(?:.*\n)*?\)|.*)$"
     lines = re.findall(pattern, script.read_text(), re.M)
     code = "\n".join(
@@ -32,6 +31,8 @@ def loaded(script: Path) -> set[str]:
             f"empty.__path__ = [{str(PACKAGE)!r}]",
             "sys.modules['lipbounds'] = empty",
             *lines,
+            *(["from lipbounds.methods.registry import BOUNDS"] if bounds else []),
+            *[f"BOUNDS[{bound!r}].compute" for bound in bounds],
             "for name, module in sys.modules.items():",
             "    if name.startswith('lipbounds.'): print(module.__file__)",
         ]
@@ -41,17 +42,43 @@ def loaded(script: Path) -> set[str]:
     return {str(Path(line).relative_to(ROOT)) for line in result.stdout.split()}
 
 
-@pytest.mark.parametrize("name", ["compare", "bounds_mnist", "figures"])
-def test_modules_are_those_the_script_loads(name):
-    named = set(modules_named()[name])
-    assert loaded(ROOT / f"workflow/scripts/{name}.py") == named
+@pytest.mark.parametrize(
+    "script, bounds",
+    [
+        ("compare", list(BOUNDS)),
+        ("bounds_mnist", [*PAPER, "K_5"]),
+        ("bounds_analytic", ["lipopt"]),
+        ("figures", []),
+    ],
+)
+def test_modules_are_those_the_script_loads(script, bounds):
+    assert loaded(ROOT / f"workflow/scripts/{script}.py", bounds) == set(modules(script, bounds))
 
 
-def test_scripts_depend_on_nothing_else():
-    """An edit to a bound makes no figure and no collected table again."""
-    named = modules_named()
-    for name in ("collect", "figures", "table_paper"):
-        assert not [path for path in named[name] if "/bounds/" in path or "network" in path]
+def test_the_registry_is_read_as_python_reads_it():
+    for name, place in RULES["places"]().items():
+        assert place == Path(sys.modules[BOUNDS[name].compute.__module__].__file__)
+    assert list(RULES["places"]()) == list(BOUNDS)
+
+
+def test_a_bound_that_runs_others_depends_on_them_all():
+    """best and norm_equivalence take their bounds from the registry, by names given as options."""
+    everything = {str(place.relative_to(ROOT)) for place in RULES["places"]().values()}
+    for bound in ("best", "norm_equivalence"):
+        assert everything <= set(modules("compare", [bound]))
+
+
+def test_a_bound_that_is_not_asked_for_is_no_input():
+    lipopt = "src/lipbounds/methods/lipopt.py"
+    assert lipopt not in modules("bounds_analytic", [*PAPER, "K_5"])
+    assert lipopt not in modules("compare", ["K_4", "geolip"])
+    assert lipopt in modules("compare", ["K_4", "lipopt"])
+
+
+def test_tables_and_figures_depend_on_no_bound():
+    places = {str(place.relative_to(ROOT)) for place in RULES["places"]().values()}
+    for script in ("collect", "figures", "table"):
+        assert not places & set(modules(script))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -64,6 +91,6 @@ def test_rules_name_their_modules():
     """Every rule with a script has its modules among its inputs, but for the fetching of MNIST."""
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     scripts = set(re.findall(r'"\.\./scripts/(\w+)\.py"', rules))
-    named = set(re.findall(r'modules=MODULES\["(\w+)"\]', rules))
+    named = set(re.findall(r'modules=modules\("(\w+)"', rules))
     assert scripts - named == {"fetch_mnist"}
-    assert set(modules_named()) - named == {"fetch_mnist", "job", "unlock"}
+    assert {path.stem for path in SCRIPTS} - named == {"fetch_mnist", "job", "unlock"}

@@ -9,15 +9,17 @@ pytestmark = pytest.mark.pipeline
 CORE = "src/lipbounds/methods/averaged.py"
 TESTS = ["test1", "test2", "test3", "test4", "test5"]
 COMPARED = 4  # networks of config/quick.yaml
+ALL = {"bounds_analytic": 3, "bounds_random": 2, "bounds_mnist": 1, "compare": COMPARED}
+TABLES = {"table_test3_relations": 1, "table_test4_paper": 1, "table_test5_comparison": 1}
 FIGURES = {f"figures_{test}": 1 for test in TESTS}
 
 
 def after(*tests: str, **jobs: int) -> dict[str, int]:
     """The jobs given, and those that make the tests' tables and figures of their results."""
     jobs |= {f"figures_{test}": 1 for test in tests} | {"collect": len(tests), "collect_all": 1}
-    jobs |= {"table_relations": 1} if "test3" in tests else {}
-    jobs |= {"table_paper": 1} if "test4" in tests else {}
-    jobs |= {"table_comparison": 1} if "test5" in tests else {}
+    jobs |= {"table_test3_relations": 1} if "test3" in tests else {}
+    jobs |= {"table_test4_paper": 1} if "test4" in tests else {}
+    jobs |= {"table_test5_comparison": 1} if "test5" in tests else {}
     return jobs
 
 
@@ -27,18 +29,18 @@ def after(*tests: str, **jobs: int) -> dict[str, int]:
         ("analytic: {test1: {levels: [1, 2]}}", after("test1", bounds_analytic=2)),
         ("analytic: {test2: {families: [cube]}}", after("test2", bounds_analytic=1)),
         ("random: {samples: 21}", after("test3", bounds_random=2)),
-        ("random: {k5_samples: 5}", after("test3", bounds_random=2)),
-        ("random: {k5_neurons_l2: 10}", after("test3", bounds_random=2)),
+        ("random: {limits: {K_5: {samples: 5}}}", after("test3", bounds_random=2)),
+        ("random: {limits: {K_5: {neurons: {2: 10}}}}", after("test3", bounds_random=2)),
         ("random: {depths: [1, 2, 3]}", after("test3", bounds_random=1)),
         ("mnist: {architectures: [small, avgpool]}", after("test4", train_mnist=1, bounds_mnist=1)),
         ("mnist: {epochs: {small: 2}}", after("test4", train_mnist=1, bounds_mnist=1)),
         ("mnist: {seeds: [0, 1]}", after("test4", train_mnist=1, bounds_mnist=1)),
         ("mnist: {jacobians: 11}", after("test4", bounds_mnist=1)),
-        ("mnist: {k5_seconds: 3}", after("test4", bounds_mnist=1)),
+        ("mnist: {options: {K_5: {seconds: 3}}}", after("test4", bounds_mnist=1)),
         ("mnist: {timeout: 11}", {"fetch_mnist": 1}),
         (
             "norms: [1, 2]",
-            after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1, compare=COMPARED),
+            after(*TESTS, **ALL),
         ),
         ("comparison: {widths: [2, 3]}", after("test5", compare=1)),
     ],
@@ -52,7 +54,7 @@ def test_changed_value_of_the_configuration(quick, change, jobs):
     [
         (
             CORE,
-            after(*TESTS, bounds_analytic=3, bounds_random=2, bounds_mnist=1, compare=COMPARED),
+            after(*TESTS, **ALL),
         ),
         ("src/lipbounds/truth/milp.py", after("test5", compare=COMPARED)),
         (
@@ -70,9 +72,11 @@ def test_changed_value_of_the_configuration(quick, change, jobs):
         ("src/lipbounds/studies/plotting/style.py", FIGURES),
         (
             "src/lipbounds/studies/tables.py",
-            FIGURES | {"table_relations": 1, "table_paper": 1, "table_comparison": 1},
+            FIGURES | TABLES,
         ),
-        ("workflow/scripts/table_paper.py", {"table_paper": 1}),
+        ("src/lipbounds/methods/lipopt.py", after("test5", compare=COMPARED)),
+        ("src/lipbounds/methods/seqlip.py", after(*TESTS, **ALL)),
+        ("workflow/scripts/table.py", TABLES),
     ],
 )
 def test_changed_code(quick, file, jobs):

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lipbounds import clock
 from lipbounds.errors import LipboundsError
 
 import job
@@ -27,10 +29,15 @@ def failing(error: Exception) -> None:
     raise error
 
 
+def snakemake(log: Path, **params) -> SimpleNamespace:
+    """What a script gets of its rule; its inputs and the like are mappings."""
+    return SimpleNamespace(log=[str(log)], wildcards={}, input={}, output={}, params=params)
+
+
 def test_mistake_of_the_user_is_one_line(tmp_path, capsys):
     log = tmp_path / "log"
     with pytest.raises(SystemExit) as ended:
-        job.run(failing, str(log), error=LipboundsError("no table x.csv"))
+        job.run(failing, snakemake(log, error=LipboundsError("no table x.csv")))
     assert ended.value.code == 1
     for said in (log.read_text(), capsys.readouterr().err):
         assert said.endswith("error: no table x.csv\n") and said.count("\n") == 1
@@ -39,9 +46,35 @@ def test_mistake_of_the_user_is_one_line(tmp_path, capsys):
 def test_mistake_of_ours_has_its_traceback_in_the_log(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(SystemExit) as ended:
-        job.run(failing, str(log), error=ZeroDivisionError("why"))
+        job.run(failing, snakemake(log, error=ZeroDivisionError("why")))
     assert ended.value.code == 1
     assert "Traceback" in log.read_text() and "ZeroDivisionError: why" in log.read_text()
+
+
+def test_main_gets_what_it_names(tmp_path):
+    got = []
+
+    def main(a: int, b: str, c: list, d: str = "default") -> None:
+        got.extend([a, b, c, d])
+
+    rule = snakemake(tmp_path / "log", a=1, other=2)
+    rule.wildcards, rule.input, rule.output = {"a": "1", "b": "x"}, {"c": [3]}, {"table": "t"}
+    job.run(main, rule)
+    assert got == [1, "x", [3], "default"]
+
+
+def test_limits_of_jobs_are_of_processor_time(tmp_path):
+    """While another process has the processor, no time passes."""
+    passed = []
+
+    def main() -> None:
+        with clock.limited(10):
+            before = clock.left()
+            time.sleep(0.2)
+            passed.append(before - clock.left())
+
+    job.run(main, snakemake(tmp_path / "log"))
+    assert passed[0] < 0.1
 
 
 def start(directory: Path, name: str) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""The networks of test 5 by their names."""
+"""The networks of test 5 as the configuration describes them."""
 
 import pytest
 import torch
@@ -11,11 +11,11 @@ from lipbounds.studies.cases.random import gaussian
 
 def test_analytical_networks_have_their_function():
     x = torch.tensor([[0.25], [0.5]])
-    torch.testing.assert_close(build("square_level3", 0)(x), x.double() ** 2)
+    torch.testing.assert_close(build({"family": "square", "level": 3}, 0)(x), x.double() ** 2)
 
 
 def test_gaussian_networks_have_their_sizes():
-    network = build("gaussian_6-16-16-3", 0)
+    network = build({"sizes": [6, 16, 16, 3]}, 0)
     assert [a.operator.shape for a in network.affines] == [(16, 6), (16, 16), (3, 16)]
 
 
@@ -33,8 +33,16 @@ def test_gaussian_moments_and_seed():
 
 
 @pytest.mark.parametrize(
-    "name", ["gaussian_6", "gaussian_6-0-1", "circle_level2", "square", "6-16"]
+    "described",
+    [
+        {"sizes": [6]},
+        {"sizes": [6, 0, 1]},
+        {"sizes": [6, 1], "level": 2},
+        {"family": "circle", "level": 2},
+        {"family": "square"},
+        {},
+    ],
 )
-def test_unknown_names_raise(name):
+def test_unknown_descriptions_raise(described):
     with pytest.raises(LipboundsError):
-        build(name, 0)
+        build(described, 0)

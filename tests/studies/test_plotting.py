@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lipbounds.errors import LipboundsError
 from lipbounds.methods.registry import BOUNDS
-from lipbounds.studies import plotting, tables, tidy
+from lipbounds.studies import plotting, tidy
+from lipbounds.studies.labels import LABELS
 from lipbounds.studies.plotting.style import KIND_MARKS, number
 
 NORMS = [1.0, 2.0, math.inf]
@@ -192,12 +193,12 @@ def test_an_empty_table_is_refused(name):
 def test_an_unknown_bound_is_refused_not_left_out():
     table = FULL["test4"].assign(bound="K_9")
     with pytest.raises(LipboundsError, match="K_9"):
-        plotting.test4_bounds(table)
+        plotting.FIGURES["test4_bounds"](table)
 
 
-def test_every_bound_has_a_mark_of_its_own_and_a_column():
+def test_every_bound_has_a_mark_of_its_own():
     assert set(BOUNDS) <= set(plotting.MARKS)
-    assert set(plotting.MARKS) == set(KIND_MARKS) == {*tables.COMPARED, *tables.TRUTH}
+    assert set(plotting.MARKS) == set(KIND_MARKS) == set(LABELS)
     for marks in (plotting.MARKS, KIND_MARKS):
         looks = {(mark["color"], mark["marker"]) for mark in marks.values()}
         assert len(looks) == len({mark["label"] for mark in marks.values()}) == len(marks)
@@ -228,7 +229,7 @@ def test_the_lower_end_of_k2_is_drawn():
 
 def test_the_title_does_not_claim_exactness_that_is_not_there():
     table = FULL["test1"].assign(exact=FULL["test1"]["exact"] / 1.25)
-    title = plotting.test1_bounds(table).get_suptitle()
+    title = plotting.FIGURES["test1_bounds"](table).get_suptitle()
     assert "$K_4$ is at most 1.25, $K_5$ is at most 1.25 times the exact" in title
     assert "lie on" not in title
 
@@ -305,7 +306,7 @@ def test_nothing_is_cut_off_when_ratios_span_decades():
     table = FULL["test3"].copy()
     small = (table["bound"] == "K_star") & (table["norm"] == 2)
     table.loc[small, "value"] *= 1e-7
-    ax = plotting.test3_depth(table).axes[1]
+    ax = plotting.FIGURES["test3_depth"](table).axes[1]
     assert ax.get_ylim()[0] < line(ax, "K_star").get_ydata().min()
 
 
@@ -317,7 +318,7 @@ def test_spread_is_the_standard_deviation_of_the_logarithm():
 
 def test_spread_of_single_samples_is_refused():
     with pytest.raises(LipboundsError, match="no cell has two samples"):
-        plotting.test3_spread(random(samples=1))
+        plotting.FIGURES["test3_spread"](random(samples=1))
 
 
 def test_relaxation_shows_only_enumerated_cells():
@@ -330,7 +331,7 @@ def test_relaxation_shows_only_enumerated_cells():
     title = figure.get_suptitle()
     assert f"$K_5$ on networks where it is {number(both['value'].max() / 0.5)} for $K_4$" in title
     with pytest.raises(LipboundsError, match="no row has a relaxation_optimum"):
-        plotting.test3_relaxation(FULL["test3"].assign(relaxation_optimum=math.nan))
+        plotting.FIGURES["test3_relaxation"](FULL["test3"].assign(relaxation_optimum=math.nan))
 
 
 # ---------------------------------------------------------------------------- test 4
@@ -367,7 +368,7 @@ def test_treatments_show_explicit_over_implicit():
 
 def test_treatments_need_both():
     with pytest.raises(LipboundsError, match="implicit"):
-        plotting.test4_treatments(FULL["test4"].query("treatment == 'explicit'"))
+        plotting.FIGURES["test4_treatments"](FULL["test4"].query("treatment == 'explicit'"))
 
 
 # ---------------------------------------------------------------------------- test 5
@@ -416,7 +417,7 @@ def test_pareto_front_is_of_methods_with_a_median_over_all_networks():
 
 
 def test_half_of_the_networks_are_not_enough_for_a_median():
-    ax = plotting.test5_pareto(compared(networks="ac")).axes[0]
+    ax = plotting.FIGURES["test5_pareto"](compared(networks="ac")).axes[0]
     assert markers(ax, "geolip") == [pytest.approx((100, 1.5, True))]
     assert markers(ax, "K_4") == [pytest.approx((10, 4, False))]  # geometric, of 2 and 8
 
@@ -424,14 +425,14 @@ def test_half_of_the_networks_are_not_enough_for_a_median():
 def test_a_network_without_a_row_counts_as_one_without_a_value():
     table = compared()
     gone = table[(table["bound"] != "geolip") | table["value"].notna()]
-    ax = plotting.test5_pareto(gone).axes[0]
+    ax = plotting.FIGURES["test5_pareto"](gone).axes[0]
     assert markers(ax, "geolip") == [pytest.approx((400, 3, False))]
 
 
 def test_pareto_takes_the_treatment_with_the_smaller_bound_and_its_time():
     table = compared(("K_4",), "a")
     other = table.assign(treatment="implicit", value=15.0, seconds=70.0)
-    ax = plotting.test5_pareto(tidy.concat([table, other])).axes[0]
+    ax = plotting.FIGURES["test5_pareto"](tidy.concat([table, other])).axes[0]
     assert markers(ax, "K_4") == [pytest.approx((70, 1.5, False))]
 
 
@@ -439,7 +440,7 @@ def test_pareto_points_are_single_networks_and_none_is_out_of_sight():
     table = compared()
     far = (table["case"] == "c") & (table["bound"] == "K_star")
     table.loc[far, "value"] = 1e30
-    ax = plotting.test5_pareto(table).axes[0]
+    ax = plotting.FIGURES["test5_pareto"](table).axes[0]
     points = {
         bound: list(drawn.get_ydata())
         for bound, mark in KIND_MARKS.items()
@@ -471,7 +472,7 @@ def test_growth_lines_end_where_a_method_gives_no_value():
 
 
 def test_growth_of_a_single_ladder():
-    figure = plotting.test5_growth(growing().query("family == 'depth'"))
+    figure = plotting.FIGURES["test5_growth"](growing().query("family == 'depth'"))
     assert len(figure.axes) == 2 * 2 and figure.axes[-1].get_xlabel() == "hidden stages"
 
 
@@ -481,18 +482,21 @@ def test_norms_and_ladders_without_any_value_are_drawn_empty():
     table, grown = compared(), growing()
     table.loc[table["norm"] == 2, list(nothing)] = list(nothing.values())
     grown.loc[(grown["norm"] == 2) | (grown["width"] == 8), list(nothing)] = list(nothing.values())
-    for figure in (plotting.test5_pareto(table), plotting.test5_growth(grown)):
+    for figure in (
+        plotting.FIGURES["test5_pareto"](table),
+        plotting.FIGURES["test5_growth"](grown),
+    ):
         FigureCanvasAgg(figure).draw()
         assert "nan" not in figure.get_suptitle()
     with pytest.raises(LipboundsError, match="no method has a value"):
-        plotting.test5_pareto(table.query("norm == 2"))
+        plotting.FIGURES["test5_pareto"](table.query("norm == 2"))
 
 
 def test_tightness_needs_a_lower_bound_and_its_families():
     with pytest.raises(LipboundsError, match="no positive lipschitz_lower"):
-        plotting.test5_pareto(compared().assign(lipschitz_lower=math.nan))
+        plotting.FIGURES["test5_pareto"](compared().assign(lipschitz_lower=math.nan))
     with pytest.raises(LipboundsError, match="test5_pareto.*no rows of its families"):
-        plotting.test5_pareto(growing())
+        plotting.FIGURES["test5_pareto"](growing())
 
 
 # ---------------------------------------------------------------------------- save

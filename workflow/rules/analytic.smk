@@ -1,7 +1,7 @@
 rule bounds_analytic:
     """Tests 1 and 2: all bounds, and the exact constant, of one family at all its levels."""
     input:
-        modules=MODULES["bounds_analytic"],
+        modules=modules("bounds_analytic", BOUNDS),
     output:
         table=f"{RESULTS}/analytic/{{family}}.csv",
     log:
@@ -14,7 +14,7 @@ rule bounds_analytic:
     resources:
         mem_mb=2000,
     params:
-        levels=lambda wildcards: config["analytic"][FAMILIES[wildcards.family]]["levels"],
+        levels=lambda wildcards: FAMILIES[wildcards.family],
         bounds=BOUNDS,
         norms=NORMS,
     script:

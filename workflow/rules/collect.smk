@@ -1,10 +1,10 @@
 rule collect:
-    """One test's table, from the tables of its jobs."""
+    """One experiment's table, from the tables of its jobs."""
     input:
-        tables=lambda wildcards: PARTS[wildcards.test],
-        modules=MODULES["collect"],
+        tables=lambda wildcards: EXPERIMENTS[wildcards.test].parts,
+        modules=modules("collect"),
     output:
-        table=f"{RESULTS}/tables/{{test}}.csv",
+        table=table_of("{test}"),
     log:
         f"{RESULTS}/logs/tables/{{test}}.log",
     conda:
@@ -17,12 +17,12 @@ rule collect:
 
 
 rule collect_all:
-    """The one table of all tests."""
+    """The one table of all experiments."""
     input:
-        tables=TEST_TABLES,
-        modules=MODULES["collect"],
+        tables=list(map(table_of, EXPERIMENTS)),
+        modules=modules("collect"),
     output:
-        table=f"{RESULTS}/tables/all.csv",
+        table=table_of("all"),
     log:
         f"{RESULTS}/logs/tables/all.log",
     conda:
@@ -34,78 +34,33 @@ rule collect_all:
         "../scripts/collect.py"
 
 
-rule table_relations:
-    """Test 3 in numbers: how the bounds relate in each cell, and whether the theorems hold."""
-    input:
-        table=f"{RESULTS}/tables/test3.csv",
-        modules=MODULES["table_relations"],
-    output:
-        csv=f"{RESULTS}/tables/test3_relations.csv",
-        md=f"{RESULTS}/tables/test3_relations.md",
-        html=report(
-            f"{RESULTS}/tables/test3_relations.html",
-            caption="../report/test3_relations.rst",
-            category=CATEGORIES["test3"],
-            labels={"what": "table: relations of the bounds"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/test3_relations.log",
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    script:
-        "../scripts/table_relations.py"
+# One rule for each derived table, since a caption's path knows no wildcards.
+for test, experiment in EXPERIMENTS.items():
+    for table, subject in experiment.tables.items():
 
-
-rule table_paper:
-    """Test 4 as the paper would print it."""
-    input:
-        table=f"{RESULTS}/tables/test4.csv",
-        modules=MODULES["table_paper"],
-    output:
-        csv=f"{RESULTS}/tables/test4_paper.csv",
-        md=f"{RESULTS}/tables/test4_paper.md",
-        tex=f"{RESULTS}/tables/test4_paper.tex",
-        html=report(
-            f"{RESULTS}/tables/test4_paper.html",
-            caption="../report/test4_paper.rst",
-            category=CATEGORIES["test4"],
-            labels={"what": "table: bounds of the CNNs"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/test4_paper.log",
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    script:
-        "../scripts/table_paper.py"
-
-
-rule table_comparison:
-    """Test 5 in one table: a row per network and norm, from lower bound to upper bounds."""
-    input:
-        table=f"{RESULTS}/tables/test5.csv",
-        modules=MODULES["table_comparison"],
-    output:
-        csv=f"{RESULTS}/tables/test5_comparison.csv",
-        md=f"{RESULTS}/tables/test5_comparison.md",
-        tex=f"{RESULTS}/tables/test5_comparison.tex",
-        html=report(
-            f"{RESULTS}/tables/test5_comparison.html",
-            caption="../report/test5_comparison.rst",
-            category=CATEGORIES["test5"],
-            labels={"what": "table: all methods beside the truth"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/test5_comparison.log",
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-    script:
-        "../scripts/table_comparison.py"
+        rule:
+            name:
+                f"table_{table}"
+            input:
+                rows=table_of(test),
+                modules=modules("table"),
+            output:
+                files=printed(table),
+                html=report(
+                    f"{RESULTS}/tables/{table}.html",
+                    caption=f"../report/{table}.rst",
+                    category=experiment.title,
+                    labels={"what": f"table: {subject}"},
+                ),
+            log:
+                f"{RESULTS}/logs/tables/{table}.log",
+            conda:
+                "../../environment.yml"
+            threads: 1
+            resources:
+                mem_mb=1000,
+            params:
+                name=table,
+                files=lambda wildcards, output: list(output),
+            script:
+                "../scripts/table.py"

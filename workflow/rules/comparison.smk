@@ -2,7 +2,7 @@ rule compare:
     """Test 5: every method, and the truth as far as it can be had, on one network."""
     input:
         unpack(trained),
-        modules=MODULES["compare"],
+        modules=modules("compare", config["comparison"]["methods"]),
     output:
         table=f"{RESULTS}/comparison/{{ladder}}/{{network}}.csv",
     log:
@@ -16,10 +16,12 @@ rule compare:
     resources:
         mem_mb=4000,
     params:
-        size=lambda wildcards: COMPARED[wildcards.ladder][wildcards.network],
+        described=lambda wildcards: COMPARED[wildcards.ladder][wildcards.network]["described"],
+        size=lambda wildcards: COMPARED[wildcards.ladder][wildcards.network]["size"],
+        directory=lambda wildcards: MNIST,
         seed=config["comparison"]["seed"],
         images=config["comparison"]["images"],
-        methods=config["comparison"]["methods"],
+        bounds=config["comparison"]["methods"],
         norms=NORMS,
         seconds=lambda wildcards: config["comparison"][
             "seconds" if wildcards.ladder == "networks" else "ladder_seconds"

@@ -1,23 +1,23 @@
-# One rule for each test, since a caption's path knows no wildcards.
-for test in TESTS:
+# One rule for each experiment, since a caption's path knows no wildcards.
+for test, experiment in EXPERIMENTS.items():
 
     rule:
         name:
             f"figures_{test}"
         input:
-            table=f"{RESULTS}/tables/{test}.csv",
-            modules=MODULES["figures"],
+            table=table_of(test),
+            modules=modules("figures"),
         output:
             png=[
                 report(
                     f"{RESULTS}/figures/{figure}.png",
                     caption=f"../report/{figure}.rst",
-                    category=CATEGORIES[test],
+                    category=experiment.title,
                     labels={"what": f"figure: {subject}"},
                 )
-                for figure, subject in FIGURES[test].items()
+                for figure, subject in experiment.figures.items()
             ],
-            pdf=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=FIGURES[test]),
+            pdf=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=experiment.figures),
         log:
             f"{RESULTS}/logs/figures/{test}.log",
         conda:
@@ -26,8 +26,7 @@ for test in TESTS:
         resources:
             mem_mb=1000,
         params:
-            tables=lambda wildcards, input: [input.table],
-            files=lambda wildcards, output: [*output.png, *output.pdf],
+            drawn=drawn(test),
         script:
             "../scripts/figures.py"
 
@@ -39,7 +38,7 @@ rule figures:
     nothing is computed, even where code or configuration have changed.
     """
     input:
-        lambda wildcards: [table for table in TEST_TABLES if not Path(table).exists()],
+        lambda wildcards: [t for t in map(table_of, EXPERIMENTS) if not Path(t).exists()],
     log:
         f"{RESULTS}/logs/figures/all.log",
     conda:
@@ -48,7 +47,6 @@ rule figures:
     resources:
         mem_mb=1000,
     params:
-        tables=TEST_TABLES,
-        files=FIGURE_FILES,
+        drawn=drawn(*EXPERIMENTS),
     script:
         "../scripts/figures.py"

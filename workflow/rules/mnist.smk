@@ -15,6 +15,7 @@ rule fetch_mnist:
     resources:
         mem_mb=1000,
     params:
+        directory=lambda wildcards: MNIST,
         sources=config["mnist"]["sources"],
         local=config["mnist"]["local"],
         timeout=config["mnist"]["timeout"],
@@ -26,7 +27,7 @@ rule train_mnist:
     """One network, trained, with its accuracy on the test images."""
     input:
         mnist=ancient(MNIST_FILES),
-        modules=MODULES["train_mnist"],
+        modules=modules("train_mnist"),
     output:
         checkpoint=f"{RESULTS}/mnist/{{architecture}}/seed{{seed}}.pt",
         summary=f"{RESULTS}/mnist/{{architecture}}/seed{{seed}}.json",
@@ -41,11 +42,16 @@ rule train_mnist:
     resources:
         mem_mb=2000,
     params:
+        directory=lambda wildcards: MNIST,
+        seed=lambda wildcards: int(wildcards.seed),
         training_images=config["mnist"]["training_images"],
-        epochs=lambda wildcards: config["mnist"]["epochs"][wildcards.architecture],
-        batch_size=config["mnist"]["batch_size"],
-        learning_rate=config["mnist"]["learning_rate"],
-        weight_decay=config["mnist"]["weight_decay"],
+        training=lambda wildcards: {
+            "epochs": config["mnist"]["epochs"][wildcards.architecture],
+            **{
+                name: config["mnist"][name]
+                for name in ("batch_size", "learning_rate", "weight_decay")
+            },
+        },
     script:
         "../scripts/train_mnist.py"
 
@@ -55,7 +61,7 @@ rule bounds_mnist:
     input:
         mnist=ancient(MNIST_FILES),
         checkpoint=f"{RESULTS}/mnist/{{architecture}}/seed{{seed}}.pt",
-        modules=MODULES["bounds_mnist"],
+        modules=modules("bounds_mnist", BOUNDS),
     output:
         table=f"{RESULTS}/mnist/{{architecture}}/seed{{seed}}.csv",
     log:
@@ -69,8 +75,9 @@ rule bounds_mnist:
     resources:
         mem_mb=4000,
     params:
+        directory=lambda wildcards: MNIST,
         jacobians=config["mnist"]["jacobians"],
-        k5_seconds=config["mnist"]["k5_seconds"],
+        options=config["mnist"]["options"],
         bounds=BOUNDS,
         norms=NORMS,
     script:

@@ -1,7 +1,7 @@
 rule bounds_random:
     """Test 3: all bounds of the networks of one distribution and depth, at all widths."""
     input:
-        modules=MODULES["bounds_random"],
+        modules=modules("bounds_random", BOUNDS),
     output:
         table=f"{RESULTS}/random/{{distribution}}_depth{{depth}}.csv",
     log:
@@ -15,18 +15,15 @@ rule bounds_random:
     resources:
         mem_mb=4000,
     params:
+        depth=lambda wildcards: int(wildcards.depth),
         widths=config["random"]["widths"],
         samples=config["random"]["samples"],
         seed=config["random"]["seed"],
-        seqlip_budget=config["random"]["seqlip_budget"],
-        enumerated_neurons={
-            norm: config["random"]["enumerated_neurons_l2" if norm == 2 else "enumerated_neurons"]
-            for norm in NORMS
-        },
-        k5_samples=config["random"]["k5_samples"],
-        k5_neurons={
-            norm: config["random"]["k5_neurons_l2" if norm == 2 else "k5_neurons"]
-            for norm in NORMS
+        enumerated_neurons=by_norm(config["random"]["enumerated_neurons"]),
+        options=config["random"]["options"],
+        limits={
+            bound: {**limit, "neurons": by_norm(limit.get("neurons", {}))}
+            for bound, limit in config["random"]["limits"].items()
         },
         bounds=BOUNDS,
         norms=NORMS,

@@ -2,11 +2,10 @@
 Jacobians."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipbounds.frontends.modules import from_torch
-from lipbounds.methods.run import bounds
+from lipbounds.methods.run import bounds as table_of
 from lipbounds.studies.cases import mnist
 from lipbounds.studies.mnist_files import load
 from lipbounds.studies.tidy import tidy, write_csv
@@ -20,13 +19,14 @@ if TYPE_CHECKING:
 
 def main(
     checkpoint: str,
-    directory: Path,
+    directory: str,
     jacobians: int,
-    k5_seconds: float,
-    names: list[str],
+    bounds: list[str],
     norms: list[float],
+    options: dict[str, dict],
     table: str,
 ) -> None:
+    """directory: of MNIST. options: of single bounds, by their names."""
     module, metadata = mnist.load(checkpoint)
     case = f"{metadata['architecture']}_seed{metadata['seed']}"
     network = from_torch(module)
@@ -36,8 +36,7 @@ def main(
     for norm in norms:
         progress.info("%s: lower bound in l%g from %d Jacobians", case, norm, jacobians)
         lower[norm] = jacobian_lower_bound(network, points, norm)
-    options = {"K_5": {"seconds": k5_seconds}}
-    frame = bounds(network, names, norms, options=options, progress=partial(report, case))
+    frame = table_of(network, bounds, norms, options=options, progress=partial(report, case))
     frame = tidy(
         frame.assign(lipschitz_lower=frame["norm"].map(lower)),
         test="test4",
@@ -51,14 +50,4 @@ def main(
 
 
 if "snakemake" in globals():
-    run(
-        main,
-        snakemake.log[0],
-        checkpoint=snakemake.input.checkpoint,
-        directory=Path(snakemake.input.mnist[0]).parents[2],
-        jacobians=snakemake.params.jacobians,
-        k5_seconds=snakemake.params.k5_seconds,
-        names=snakemake.params.bounds,
-        norms=snakemake.params.norms,
-        table=snakemake.output.table,
-    )
+    run(main, snakemake)

@@ -1,13 +1,15 @@
 """Test 3: all bounds of the random networks of one distribution and depth, at all widths."""
 
 import math
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lipbounds.linear.operators import dense
-from lipbounds.methods.run import bounds
+from lipbounds.methods.registry import registered
+from lipbounds.methods.run import bounds as table_of
 from lipbounds.networks.network import Network
 from lipbounds.studies.cases.random import ensemble
 from lipbounds.studies.tidy import concat, tidy, write_csv
@@ -31,31 +33,44 @@ def first(network: Network, count: int) -> Network:
     return Network.from_weights([dense(affine.operator)[:count] for affine in network.affines])
 
 
+def within(
+    limits: Mapping[str, Mapping], network: Network, bounds: list[str], norms: list[float]
+) -> Iterator[tuple[Network, str, list[float]]]:
+    """What to compute: the samples, the bound, and its norms, as far as its limits go."""
+    (samples,) = network.batch_shape
+    neurons = network.input_size + sum(affine.operator.shape[0] for affine in network.affines)
+    for bound in bounds:
+        limit = limits.get(bound, {})
+        most = limit.get("neurons", {})
+        of = [p for p in norms if p in registered(bound).norms and neurons <= most.get(p, math.inf)]
+        if of:
+            yield first(network, limit.get("samples", samples)), bound, of
+
+
 def main(
     distribution: str,
     depth: int,
     widths: list[int],
     samples: int,
     seed: int,
-    seqlip_budget: float,
     enumerated_neurons: dict[float, int],
-    k5_samples: int,
-    k5_neurons: dict[float, int],
-    names: list[str],
+    bounds: list[str],
     norms: list[float],
+    options: dict[str, dict],
+    limits: dict[str, dict],
     table: str,
 ) -> None:
-    cheap = [name for name in names if name != "K_5"]
+    """options: of single bounds, by their names. limits: the `samples` and the `neurons`, by norm,
+    up to which a bound is computed; neurons include inputs and outputs, but for D*'s."""
     frames = []
     for width in widths:
         case = f"{distribution}_depth{depth}_width{width}"
         network = ensemble(distribution, width, depth, samples, seed)
-        options = {"K_2": {"budget": seqlip_budget}, "K_5": {"seconds": math.inf}}
-        run = partial(bounds, options=options, progress=partial(report, case))
-        frame = run(network, cheap, norms)
-        fast = [norm for norm in norms if (depth + 2) * width <= k5_neurons[norm]]
-        if "K_5" in names and fast:
-            frame = pd.concat([frame, run(first(network, k5_samples), ["K_5"], fast)])
+        one = partial(table_of, options=options, progress=partial(report, case))
+        parts = [
+            one(some, [bound], of) for some, bound, of in within(limits, network, bounds, norms)
+        ]
+        frame = pd.concat(parts)
         small = [norm for norm in norms if depth * width <= enumerated_neurons[norm]]
         if small:
             progress.info("%s: relaxation optimum", case)
@@ -75,19 +90,4 @@ def main(
 
 
 if "snakemake" in globals():
-    run(
-        main,
-        snakemake.log[0],
-        distribution=snakemake.wildcards.distribution,
-        depth=int(snakemake.wildcards.depth),
-        widths=snakemake.params.widths,
-        samples=snakemake.params.samples,
-        seed=snakemake.params.seed,
-        seqlip_budget=snakemake.params.seqlip_budget,
-        enumerated_neurons=snakemake.params.enumerated_neurons,
-        k5_samples=snakemake.params.k5_samples,
-        k5_neurons=snakemake.params.k5_neurons,
-        names=snakemake.params.bounds,
-        norms=snakemake.params.norms,
-        table=snakemake.output.table,
-    )
+    run(main, snakemake)

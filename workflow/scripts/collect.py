@@ -15,4 +15,4 @@ def main(tables: list[str], table: str) -> None:
 
 
 if "snakemake" in globals():
-    run(main, snakemake.log[0], tables=snakemake.input.tables, table=snakemake.output.table)
+    run(main, snakemake)

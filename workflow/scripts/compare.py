@@ -1,6 +1,5 @@
 """Test 5: every method, and the truth as far as it can be had, on one network."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipbounds.comparison import compare
@@ -17,47 +16,34 @@ if TYPE_CHECKING:
 
 
 def main(
-    name: str,
+    network: str,
+    described: dict,
     ladder: str,
     size: dict[str, int],
-    checkpoint: str | None,
-    directory: Path | None,
+    directory: str,
     images: int,
     seed: int,
-    methods: list[str],
+    bounds: list[str],
     norms: list[float],
     seconds: float,
     table: str,
+    checkpoint: str | None = None,
 ) -> None:
-    """size: width and depth on a ladder. checkpoint, directory: of a trained network."""
+    """described: what the network of that name is. size: width and depth on a ladder. directory: of
+    MNIST. checkpoint: of a trained network."""
     if checkpoint is None:
-        network, points = build(name, seed), None
+        built, points = build(described, seed), None
     else:
-        network = from_torch(mnist.load(checkpoint)[0])
+        built = from_torch(mnist.load(checkpoint)[0])
         points = load(directory, train=False)[0][:images].unsqueeze(1).double() / 255
 
     def say(row: dict) -> None:
         outcome = f"{row['value']:.6g} {row['reason']}"
-        progress.info("%s: %s, l%g: %s", name, row["bound"], row["norm"], outcome)
+        progress.info("%s: %s, l%g: %s", network, row["bound"], row["norm"], outcome)
 
-    frame = compare(network, methods, norms, seconds, points, seed, say)
-    write_csv(tidy(frame, test="test5", case=name, seed=seed, family=ladder, **size), table)
+    frame = compare(built, bounds, norms, seconds, points, seed, say)
+    write_csv(tidy(frame, test="test5", case=network, seed=seed, family=ladder, **size), table)
 
 
 if "snakemake" in globals():
-    trained = hasattr(snakemake.input, "checkpoint")
-    run(
-        main,
-        snakemake.log[0],
-        name=snakemake.wildcards.network,
-        ladder=snakemake.wildcards.ladder,
-        size=snakemake.params.size,
-        checkpoint=snakemake.input.checkpoint if trained else None,
-        directory=Path(snakemake.input.mnist[0]).parents[2] if trained else None,
-        images=snakemake.params.images,
-        seed=snakemake.params.seed,
-        methods=snakemake.params.methods,
-        norms=snakemake.params.norms,
-        seconds=snakemake.params.seconds,
-        table=snakemake.output.table,
-    )
+    run(main, snakemake)

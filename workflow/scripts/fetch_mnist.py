@@ -1,6 +1,5 @@
 """The four MNIST files, from the first source that has them."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipbounds.studies.mnist_files import fetch
@@ -11,17 +10,10 @@ if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
-def main(directory: Path, sources: list[str], local: str, timeout: float) -> None:
+def main(directory: str, sources: list[str], local: str, timeout: float) -> None:
     progress.info("fetching MNIST from one of: %s", ", ".join(sources))
     progress.info("MNIST: %s", fetch(directory, sources, local, timeout))
 
 
 if "snakemake" in globals():
-    run(
-        main,
-        snakemake.log[0],
-        directory=Path(snakemake.output.mnist[0]).parents[2],
-        sources=snakemake.params.sources,
-        local=snakemake.params.local,
-        timeout=snakemake.params.timeout,
-    )
+    run(main, snakemake)

@@ -1,6 +1,5 @@
 """Figures, each from the table of its test, as PNG and PDF."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipbounds.studies.plotting import FIGURES, save
@@ -12,15 +11,16 @@ if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
-def main(tables: list[str], files: list[str]) -> None:
-    """The file test1_bounds.png holds the figure test1_bounds, drawn from the table test1.csv."""
-    rows = {Path(table).stem: read(table) for table in tables}
-    names = dict.fromkeys(Path(file).stem for file in files)
-    drawn = {name: FIGURES[name](rows[name.split("_")[0]]) for name in names}
-    for file in files:
-        progress.info("%s", file)
-        save(drawn[Path(file).stem], file)
+def main(drawn: dict[str, dict[str, list[str]]]) -> None:
+    """drawn: by the table that they are drawn from, the figures' names and their files."""
+    for table, figures in drawn.items():
+        rows = read(table)
+        for name, files in figures.items():
+            figure = FIGURES[name](rows)
+            for file in files:
+                progress.info("%s", file)
+                save(figure, file)
 
 
 if "snakemake" in globals():
-    run(main, snakemake.log[0], tables=snakemake.params.tables, files=snakemake.params.files)
+    run(main, snakemake)

@@ -1,7 +1,6 @@
 """One MNIST network, trained: its checkpoint, and its accuracy and size in JSON."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipbounds.studies.cases import mnist
@@ -17,12 +16,13 @@ if TYPE_CHECKING:
 def main(
     architecture: str,
     seed: int,
-    directory: Path,
+    directory: str,
     training_images: int,
     training: dict[str, float],
     checkpoint: str,
     summary: str,
 ) -> None:
+    """directory: of MNIST. training: the further arguments of `mnist.train`."""
     name = f"{architecture}, seed {seed}"
     images, labels = load(directory, train=True)
     module = mnist.train(
@@ -49,17 +49,4 @@ def main(
 
 
 if "snakemake" in globals():
-    run(
-        main,
-        snakemake.log[0],
-        architecture=snakemake.wildcards.architecture,
-        seed=int(snakemake.wildcards.seed),
-        directory=Path(snakemake.input.mnist[0]).parents[2],
-        training_images=snakemake.params.training_images,
-        training={
-            name: snakemake.params[name]
-            for name in ("epochs", "batch_size", "learning_rate", "weight_decay")
-        },
-        checkpoint=snakemake.output.checkpoint,
-        summary=snakemake.output.summary,
-    )
+    run(main, snakemake)

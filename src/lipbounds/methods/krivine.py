@@ -23,6 +23,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from ..arithmetic.rounding import gamma
+from ..clock import real
 from ..errors import LipboundsError
 
 Clusters = list[np.ndarray]  # (count, size) variables from 1 in increasing order, one array a size
@@ -178,7 +179,7 @@ def _multipliers(p: np.ndarray, products: sparse.csr_array, seconds: float) -> n
         A_eq=products[1:],
         b_eq=-p[1:],
         method="highs-ipm",
-        options={"time_limit": max(seconds, 1e-3)},
+        options={"time_limit": real(max(seconds, 1e-3))},
     )
     if result.status not in (0, 1):
         raise LipboundsError(

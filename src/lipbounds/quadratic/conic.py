@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from ..clock import real
 from ..errors import LipboundsError, UnsupportedError
 from .form import Form, Multipliers
 
@@ -70,7 +71,7 @@ def solve(form: Form, method: str, seconds: float, layerwise: bool = False) -> S
     side = math.isqrt(len(program.constant))
     constraint = cp.reshape(value, (side, side), order="F") >> 0
     problem = cp.Problem(cp.Minimize(program.cost @ theta), [constraint])
-    _run(cp, problem, method, _work(form) <= INTERIOR_POINT_WORK, max(seconds, 1e-3))
+    _run(cp, problem, method, _work(form) <= INTERIOR_POINT_WORK, real(max(seconds, 1e-3)))
     if theta.value is None:
         return Solution(None, False)
     weights = torch.from_numpy(program.grouping @ theta.value)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import LipboundsError
 from .files import write_text
+from .labels import LABELS, TRUTH, plain
 from .tidy import write_csv
 
 SAMPLE = ["distribution", "norm", "depth", "width", "treatment", "seed", "sample"]
@@ -40,33 +41,6 @@ THEOREMS_L2 = {
 THEOREMS = {1.0: THEOREMS_L1_LINF, 2.0: THEOREMS_L2, math.inf: THEOREMS_L1_LINF}
 
 NORM_NAMES = {1.0: "1", 2.0: "2", math.inf: "∞"}
-PAPER_COLUMNS = {
-    "K_5": "K_5",
-    "K_4": "K_4",
-    "K_3": "K_3",
-    "K_2": "K_2",
-    "K_1": "K_1",
-    "K_star": "K_*",
-}
-TRUTH = {"exact": "exact", "D_star": "D*"}  # columns of their own, left of the bounds
-COMPARED = {
-    "K_star": "K_*",
-    "K_1": "K_1",
-    "K_2": "K_2",
-    "K_3": "K_3",
-    "K_4": "K_4",
-    "K_5": "K_5",
-    "path_norm": "path norm",
-    "liplt": "LipLT",
-    "norm_equivalence": "norm equivalence",
-    "best": "best",
-    "eclipse_fast": "ECLipsE-Fast",
-    "eclipse": "ECLipsE",
-    "lipsdp_layer": "LipSDP-Layer",
-    "lipsdp_neuron": "LipSDP-Neuron",
-    "geolip": "GeoLIP",
-    "lipopt": "LiPopt",
-}
 NONE = "–"
 STOPPED = "†"
 STOPPED_NOTE = "stopped by the time limit; the best proven value until then"
@@ -178,10 +152,11 @@ def paper(test4: pd.DataFrame) -> pd.DataFrame:
     columns = ["architecture", "norm", "treatment", "seed", "bound", "value", "lipschitz_lower"]
     rows = _rows_with(test4, [*columns, "reason", "accuracy"])
     rows = rows.assign(architecture=pd.Categorical(rows["architecture"], _in_order(rows)))
+    names = [name for name in reversed(LABELS) if (rows["bound"] == name).any()]
     lines = []
     for key, line in rows.groupby(["architecture", "norm", "treatment"], observed=True):
         networks = line.drop_duplicates("seed")
-        of_bounds = {name: line[line["bound"] == name] for name in PAPER_COLUMNS}
+        of_bounds = {name: line[line["bound"] == name] for name in names}
         lines.append(
             {
                 "architecture": key[0],
@@ -189,7 +164,7 @@ def paper(test4: pd.DataFrame) -> pd.DataFrame:
                 "treatment": key[2],
                 "lower": _plus_minus(networks["lipschitz_lower"]),
                 **{
-                    PAPER_COLUMNS[name]: _plus_minus(of["value"])
+                    LABELS[name]: _plus_minus(of["value"])
                     + STOPPED * bool(of["reason"].notna().any())
                     for name, of in of_bounds.items()
                 },
@@ -249,24 +224,24 @@ def comparison(test5: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["case", "norm", "bound", "value", "lower", "lipschitz_lower", "reason"]
     rows = _rows_with(test5, [*columns, "exact", "relaxation_optimum"])
-    unknown = sorted(set(rows["bound"]) - set(COMPARED) - set(TRUTH))
+    unknown = sorted(set(rows["bound"]) - set(LABELS))
     if unknown:
         raise LipboundsError(f"no column for the bounds {unknown}")
-    bounds = [name for name in COMPARED if (rows["bound"] == name).any()]
+    bounds = [name for name in LABELS if name not in TRUTH and (rows["bound"] == name).any()]
     rows = rows.sort_values("value", kind="stable")  # the missing last
     rows = rows.drop_duplicates(["case", "norm", "bound"]).sort_index()
     lines = []
     for (case, norm), of in rows.groupby(["case", "norm"], sort=False):
         entries = of.set_index("bound")
         least = _cell(entries["value"].reindex(bounds).min())
-        printed = {COMPARED[name]: _entry(entries, name) for name in bounds}
+        printed = {LABELS[name]: _entry(entries, name) for name in bounds}
         lines.append(
             {
                 "network": case,
                 "norm": NORM_NAMES[norm],
                 "lower": _cell(of["lipschitz_lower"].max()),
-                "exact": _interval(entries, "exact", of["exact"].max()),
-                "D*": _interval(entries, "D_star", of["relaxation_optimum"].max()),
+                LABELS["exact"]: _interval(entries, "exact", of["exact"].max()),
+                LABELS["D_star"]: _interval(entries, "D_star", of["relaxation_optimum"].max()),
                 **{
                     name: f"**{text}**" if text.rstrip(STOPPED) == least else text
                     for name, text in printed.items()
@@ -315,25 +290,25 @@ def with_notes(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 # ---------------------------------------------------------------------------- printing
 
 
-def write(table: pd.DataFrame, path: Path | str, notes: Sequence[str] = ()) -> None:
-    """Write the table as .csv, .md, .tex or .html, all or nothing; not in CSV: bold, and the notes.
+def write(table: pd.DataFrame, path: Path | str) -> None:
+    """Write the table as .csv, .md, .tex or .html, all or nothing.
 
-    Raises LipboundsError for any other suffix.
+    The CSV says in each cell why there is no value, and knows no bold; the others have numbered
+    notes. Raises LipboundsError for any other suffix.
     """
     suffix = Path(path).suffix
     if suffix == ".csv":
-        write_csv(
-            table.map(lambda cell: _bold(cell, r"\1") if isinstance(cell, str) else cell), path
-        )
+        bare = table.map(lambda cell: _bold(cell, r"\1") if isinstance(cell, str) else cell)
+        write_csv(bare.rename(columns=plain), path)
     elif suffix in PRINTERS:
-        write_text(PRINTERS[suffix](table, notes), path)
+        write_text(PRINTERS[suffix](*with_notes(table)), path)
     else:
         raise LipboundsError(f"cannot write {path}: the suffix must be .csv or of {list(PRINTERS)}")
 
 
 def to_markdown(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """The table in GitHub's Markdown, numbers to four digits and to the right."""
-    header = [str(column).replace("|", "\\|") for column in table.columns]
+    header = [plain(column).replace("|", "\\|") for column in table.columns]
     rules = [":---" if align == "l" else "---:" for align in _alignment(table)]
     body = [[cell.replace("|", "\\|") for cell in line] for line in _cells(table)]
     lines = [f"| {' | '.join(line)} |\n" for line in [header, rules, *body]]
@@ -343,7 +318,7 @@ def to_markdown(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
 def to_html(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """The table in HTML, numbers to four digits."""
     cells = [[_bold(html.escape(cell), r"<b>\1</b>") for cell in line] for line in _cells(table)]
-    page = pd.DataFrame(cells, columns=[html.escape(str(column)) for column in table.columns])
+    page = pd.DataFrame(cells, columns=[html.escape(plain(column)) for column in table.columns])
     text = page.to_html(index=False, escape=False)
     items = "".join(f"<li>{html.escape(note)}</li>\n" for note in notes)
     return text + f"\n<ol>\n{items}</ol>\n" * bool(notes)
@@ -351,7 +326,7 @@ def to_html(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
 
 def to_latex(table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     r"""The table as a LaTeX ``tabular`` with booktabs rules (``\usepackage{booktabs}``)."""
-    header = " & ".join(_latex(str(column)) for column in table.columns)
+    header = " & ".join(map(_latex_label, table.columns))
     body = "".join(f"{' & '.join(map(_latex, line))} \\\\\n" for line in _cells(table))
     return (
         "% needs \\usepackage{booktabs}\n"
@@ -385,12 +360,14 @@ def _cell(value) -> str:
     return str(value)
 
 
+def _latex_label(label: str) -> str:
+    """The label with its mathematics as it is."""
+    parts = label.split("$")
+    return "$".join(part if place % 2 else _latex(part) for place, part in enumerate(parts))
+
+
 def _latex(text: str) -> str:
-    """Bounds as mathematics, ± ∞ – and powers of ten as LaTeX has them, the rest escaped."""
-    if match := re.fullmatch(r"K_(\*|\d)", text):
-        return f"$K_{match[1]}$"
-    if text == "D*":
-        return "$D^*$"
+    """± ∞ – and powers of ten as LaTeX has them, the rest escaped."""
     text = re.sub(r"([&%$#_{}])", r"\\\1", text)
     for sign, command in LATEX.items():
         text = text.replace(sign, command)
@@ -411,3 +388,4 @@ LATEX = {
     "~": r"\textasciitilde{}",
 }
 PRINTERS = {".md": to_markdown, ".tex": to_latex, ".html": to_html}
+TABLES = {"test3_relations": relations, "test4_paper": paper, "test5_comparison": comparison}

@@ -32,6 +32,7 @@ import numpy as np
 from scipy.sparse import csc_matrix
 
 from ..arithmetic.rounding import gamma
+from ..clock import real
 from ..errors import LipboundsError
 from .phases import Chain, Interval, Phases, Ranges, Switch, Tangents
 
@@ -241,7 +242,7 @@ class Relaxation:
         """(safe bound, x or None, basis, multipliers); -inf where it is proven that no x exists."""
         highs, module = self._highs, self._module
         highs.passModel(_as_highs_lp(module, instance, -objective))
-        highs.setOptionValue("time_limit", highs.getRunTime() + max(seconds, 0.01))
+        highs.setOptionValue("time_limit", highs.getRunTime() + real(max(seconds, 0.01)))
         if basis is not None:
             highs.setBasis(basis)
         highs.run()

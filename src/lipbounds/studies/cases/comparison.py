@@ -1,6 +1,6 @@
-"""The untrained networks of numerical test 5, by name."""
+"""The untrained networks of numerical test 5, as the configuration describes them."""
 
-import re
+from collections.abc import Mapping
 
 from ...errors import LipboundsError
 from ...networks.network import Network
@@ -8,15 +8,15 @@ from .analytic import CASES
 from .random import gaussian
 
 
-def build(name: str, seed: int) -> Network:
-    """ "square_level3": a family of the analytical networks at a level. "gaussian_6-16-16-3": a
-    random network of these sizes, drawn from `seed`. Raises LipboundsError for any other name."""
-    if found := re.fullmatch(r"gaussian_(\d+(?:-\d+)+)", name):
-        return gaussian([int(size) for size in found[1].split("-")], seed)
-    found = re.fullmatch(r"(\w+)_level(\d+)", name)
-    if found is None or found[1] not in CASES:
-        raise LipboundsError(
-            f"unknown network {name!r}; take gaussian_<sizes> (gaussian_6-16-16-3) or one of "
-            f"{', '.join(CASES)} with a level (square_level3)"
-        )
-    return CASES[found[1]].builder(int(found[2]))
+def build(described: Mapping, seed: int) -> Network:
+    """{"family": "square", "level": 3}: an analytical network. {"sizes": [6, 16, 16, 3]}: a random
+    one, drawn from `seed`. Raises LipboundsError for any other description."""
+    match described:
+        case {"sizes": sizes, **rest} if not rest:
+            return gaussian(sizes, seed)
+        case {"family": family, "level": level, **rest} if family in CASES and not rest:
+            return CASES[family].builder(level)
+    raise LipboundsError(
+        f"unknown network {dict(described)!r}; give sizes ([6, 16, 16, 3]), or a family, one of "
+        f"{', '.join(CASES)}, and a level (3)"
+    )

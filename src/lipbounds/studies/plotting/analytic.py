@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..labels import LABELS
 from .style import (
     EXACT,
     MARKS,
     NORMS,
-    SYMBOLS,
     by_bound,
     exact_handle,
     figure_from,
@@ -38,7 +38,7 @@ WRITINGS = {
 }
 
 
-@figure_from("family", "level", "exact")
+@figure_from("test1", "family", "level", "exact")
 def test1_bounds(rows: pd.DataFrame) -> Figure:
     """x² and the saw-tooth: every bound against the level, one column per norm."""
     rows = rows[rows["family"].isin(["square", "sawtooth"])]
@@ -46,13 +46,13 @@ def test1_bounds(rows: pd.DataFrame) -> Figure:
     return _against_level(rows, "Simplest analytical networks")
 
 
-@figure_from("family", "level", "exact")
+@figure_from("test2", "family", "level", "exact")
 def test2_bounds(rows: pd.DataFrame) -> Figure:
     """x³, x⁴ and xy built from squares: every bound against the level, one column per norm."""
     return _against_level(rows, "Polynomials built from squares")
 
 
-@figure_from("family", "level", "exact")
+@figure_from("test1", "family", "level", "exact")
 def test1_writings(rows: pd.DataFrame) -> Figure:
     """One function in three writings: K_3, K_4 and K_5 against the level.
 
@@ -71,7 +71,7 @@ def test1_writings(rows: pd.DataFrame) -> Figure:
     finish(figure, axes, legend_handles(rows) + [exact_handle()])
     top = rows[rows["level"] == rows["level"].max()]
     words = [
-        f"{SYMBOLS[bound]} = {', '.join(map(number, of.set_index('family')['value'][families]))}"
+        f"{LABELS[bound]} = {', '.join(map(number, of.set_index('family')['value'][families]))}"
         for bound, of in by_bound(top[top["bound"] != "K_3"])
     ]
     figure.suptitle(
@@ -122,10 +122,10 @@ def _excess(rows: pd.DataFrame) -> str:
     words = []
     if len(best) and (best < 1 + EQUAL).all():
         verb = "lies" if len(best) == 1 else "lie"
-        names = " and ".join(SYMBOLS[bound] for bound in best.index)
+        names = " and ".join(LABELS[bound] for bound in best.index)
         words.append(f"{names} {verb} on the exact constant")
     elif len(best):
-        factors = [f"{SYMBOLS[bound]} is at most {number(of)}" for bound, of in best.items()]
+        factors = [f"{LABELS[bound]} is at most {number(of)}" for bound, of in best.items()]
         words.append(f"{', '.join(factors)} times the exact constant")
     if "K_star" in over:
         words.append(f"$K_*$ reaches {number(over['K_star'])} times it")

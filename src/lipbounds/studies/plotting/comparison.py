@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from ..labels import LABELS
 from .style import (
     KIND_MARKS,
     NORMS,
     OWN,
-    SYMBOLS,
     by_bound,
     figure_from,
     finish,
@@ -37,7 +37,7 @@ BEYOND = 30  # times the largest median: points above would flatten the rest
 FRONT = {"color": "#777777", "linewidth": 1.2, "linestyle": (0, (4, 2)), "zorder": 1.5}
 
 
-@figure_from(*COLUMNS)
+@figure_from("test5", *COLUMNS)
 def test5_pareto(rows: pd.DataFrame) -> Figure:
     """Bound over lower bound against seconds, a panel per norm, with the front of the medians.
 
@@ -67,7 +67,7 @@ def test5_pareto(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-@figure_from(*COLUMNS, "width", "depth")
+@figure_from("test5", *COLUMNS, "width", "depth")
 def test5_growth(rows: pd.DataFrame) -> Figure:
     """Bound over lower bound, and seconds, as Gaussian networks grow in width and in depth.
 
@@ -154,7 +154,7 @@ def _large_markers(ax: Axes, medians: pd.DataFrame, networks: int) -> None:
         size = {"markersize": 14, "zorder": 4} if bound in OWN else {"markersize": 10, "zorder": 3}
         ax.plot(*at, **KIND_MARKS[bound], **face, **size)
     partly = medians[medians["done"] < networks]
-    lines = [f"{SYMBOLS[bound]} {done:.0f}" for bound, done in partly["done"].items()]
+    lines = [f"{LABELS[bound]} {done:.0f}" for bound, done in partly["done"].items()]
     if lines:
         text = "\n".join([f"a value on, of {networks}:", *lines])
         ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=8)
@@ -170,7 +170,7 @@ def _front(ax: Axes, medians: pd.DataFrame) -> None:
 
 
 def _front_named(medians: pd.DataFrame, panel: str) -> str:
-    names = [SYMBOLS[bound] for bound in _pareto(medians).index]
+    names = [LABELS[bound] for bound in _pareto(medians).index]
     length = math.ceil(len(names) / math.ceil(max(len(names), 1) / 6)) or 1
     lines = [", ".join(names[place : place + length]) for place in range(0, len(names), length)]
     return f"{panel}\nfront: " + ",\n".join(lines)
@@ -182,7 +182,7 @@ def _tightest(medians: dict[float, pd.DataFrame]) -> str:
     fronts = {norm: front for norm, front in fronts.items() if len(front)}
     if not fronts:
         return "Bound over lower bound against time"
-    names = [f"{SYMBOLS[front.index[-1]]} in {NORMS[norm]}" for norm, front in fronts.items()]
+    names = [f"{LABELS[front.index[-1]]} in {NORMS[norm]}" for norm, front in fronts.items()]
     lines = [f"Smallest median bound: {', '.join(names)}"]
     for bound in ("K_4", "K_5"):
         over = [
@@ -193,7 +193,7 @@ def _tightest(medians: dict[float, pd.DataFrame]) -> str:
         looser = ", ".join(number(of["ratio"]) for of in over)
         faster = ", ".join(number(1 / of["seconds"]) for of in over)
         if over:
-            lines.append(f"{SYMBOLS[bound]} is {looser} times as large and {faster} times as fast")
+            lines.append(f"{LABELS[bound]} is {looser} times as large and {faster} times as fast")
     return ";\n".join(lines)
 
 
@@ -247,7 +247,7 @@ def _largest(rows: pd.DataFrame, ladder: str) -> str:
     medians = _medians(rows[rows[ladder] == last])
     tightest = _pareto(medians).index[-1:]
     words = [
-        f"{SYMBOLS[bound]} is {number(medians.loc[bound, 'ratio'])} times the lower bound "
+        f"{LABELS[bound]} is {number(medians.loc[bound, 'ratio'])} times the lower bound "
         f"after {number(medians.loc[bound, 'seconds'])} s"
         for bound in dict.fromkeys(["K_4", "K_5", *tightest])
         if bound in medians.index and math.isfinite(medians.loc[bound, "ratio"])

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ..labels import LABELS
 from .style import (
     MARKS,
     NORMS,
-    SYMBOLS,
     by_bound,
     dodge,
     figure_from,
@@ -28,7 +28,7 @@ from .style import (
 TREATMENTS = ("explicit", "implicit")
 
 
-@figure_from("architecture", "treatment", "seed", "lipschitz_lower")
+@figure_from("test4", "architecture", "treatment", "seed", "lipschitz_lower")
 def test4_bounds(rows: pd.DataFrame) -> Figure:
     """MNIST CNNs: bars from the Jacobians' lower bound to K_*, the bounds as markers, all seeds."""
     figure, axes, names = _architecture_panels(rows)
@@ -50,7 +50,7 @@ def test4_bounds(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-@figure_from("architecture", "treatment", "seed")
+@figure_from("test4", "architecture", "treatment", "seed")
 def test4_treatments(rows: pd.DataFrame) -> Figure:
     """MNIST CNNs: explicit over implicit treatment, per bound; right of 1 implicit is tighter."""
     key = ["architecture", "seed", "norm", "bound"]
@@ -91,7 +91,7 @@ def _smallest(rows: pd.DataFrame) -> str:
     words, larger = [], []
     for norm, of in smallest["bound"].groupby("norm"):
         (bound, wins), *_ = of.value_counts().items()
-        words.append(f"{SYMBOLS[bound]} {wins} of {len(of)} times in {NORMS[norm]}")
+        words.append(f"{LABELS[bound]} {wins} of {len(of)} times in {NORMS[norm]}")
         larger.append(number(np.exp(logs[norm])))
     title = f"MNIST CNNs, the smallest upper bound of a network: {', '.join(words)}"
     times = f"\n$K_4$ is {', '.join(larger)} times as large (geometric means)"

@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..labels import LABELS
 from ..tables import with_ratio
 from .style import (
     MARKS,
     NORMS,
     OWN,
-    SYMBOLS,
     by_bound,
     figure_from,
     finish,
@@ -28,19 +28,19 @@ from .style import (
 RANDOM_AXES = {"depth": "hidden stages", "width": "width", "cell": "hidden stages × width"}
 
 
-@figure_from("distribution", "depth", "width", "sample")
+@figure_from("test3", "distribution", "depth", "width", "sample")
 def test3_depth(rows: pd.DataFrame) -> Figure:
     """Random networks: distribution of each bound over K_4 against depth, at two widths."""
     return _ratio_distributions(rows, along="depth", fixed="width")
 
 
-@figure_from("distribution", "depth", "width", "sample")
+@figure_from("test3", "distribution", "depth", "width", "sample")
 def test3_width(rows: pd.DataFrame) -> Figure:
     """Random networks: distribution of each bound over K_4 against width, at two depths."""
     return _ratio_distributions(rows, along="width", fixed="depth")
 
 
-@figure_from("distribution", "depth", "width", "sample")
+@figure_from("test3", "distribution", "depth", "width", "sample")
 def test3_spread(rows: pd.DataFrame) -> Figure:
     """Random networks: standard deviation of each bound's logarithm against depth, at two widths.
 
@@ -61,7 +61,7 @@ def test3_spread(rows: pd.DataFrame) -> Figure:
 
     figure = _random_panels(cells, "depth", "width", r"std of $\ln K$", draw, _samples(rows))
     words = [  # over the same networks
-        f"{number((of['std_K_4'] / of['std']).median())} of {SYMBOLS[bound]}"
+        f"{number((of['std_K_4'] / of['std']).median())} of {LABELS[bound]}"
         for bound, of in by_bound(cells)
         if bound != "K_4"
     ]
@@ -72,7 +72,7 @@ def test3_spread(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-@figure_from("distribution", "depth", "width", "sample", "relaxation_optimum")
+@figure_from("test3", "distribution", "depth", "width", "sample", "relaxation_optimum")
 def test3_relaxation(rows: pd.DataFrame) -> Figure:
     """Random networks small enough to enumerate: distribution of each bound over D*."""
     rows = with_ratio(rows).dropna(subset="relaxation_optimum")
@@ -84,14 +84,14 @@ def test3_relaxation(rows: pd.DataFrame) -> Figure:
     samples = _samples(rows)
     figure = _random_panels(rows, "cell", None, "bound / $D^*$", _boxes("cell"), samples)
     everywhere = rows[~rows["bound"].isin(samples)]
-    words = [f"{number(of['ratio'].max())} for {SYMBOLS[b]}" for b, of in by_bound(everywhere)]
+    words = [f"{number(of['ratio'].max())} for {LABELS[b]}" for b, of in by_bound(everywhere)]
     title = (
         "Random networks, every vertex of the relaxation enumerated:\n"
         f"bound over optimum $D^*$ is at most {', '.join(words)}"
     )
     for bound, of in by_bound(rows[rows["bound"].isin(samples)]):
         k4 = (of["K_4"] / of["relaxation_optimum"]).max()
-        title += f"\nand {number(of['ratio'].max())} for {SYMBOLS[bound]} on networks where it is "
+        title += f"\nand {number(of['ratio'].max())} for {LABELS[bound]} on networks where it is "
         title += f"{number(k4)} for $K_4$"
     figure.suptitle(title)
     return figure
@@ -125,7 +125,7 @@ def _largest_cells(rows: pd.DataFrame, norm: float) -> str:
         last = of[of["depth"] * of["width"] == size]
         last = last[last["depth"] == last["depth"].max()]
         cell = last["depth"].max(), last["width"].max()
-        words.setdefault(cell, []).append(f"{number(last['ratio'].median())} for {SYMBOLS[bound]}")
+        words.setdefault(cell, []).append(f"{number(last['ratio'].median())} for {LABELS[bound]}")
     return ";\n".join(
         f"{', '.join(ratios)} at {depth:g} hidden stages of width {width:g}"
         for (depth, width), ratios in words.items()

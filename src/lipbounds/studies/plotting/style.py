@@ -21,41 +21,49 @@ from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullLocato
 
 from ...errors import LipboundsError
 from ..files import replacing
+from ..labels import LABELS
 
 # Okabe and Ito's palette: told apart with every common kind of colour blindness.
 BLUE, GREEN, VERMILLION, PINK, ORANGE = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00"
 VIOLET = "#9400D3"  # not in it, but as far from each of them as they are from each other
 PAPER = {
-    "K_star": {"color": VERMILLION, "marker": "s", "label": "$K_*$ worst case"},
-    "K_1": {"color": ORANGE, "marker": "^", "label": "$K_1$ Combettes–Pesquet"},
-    "K_2": {"color": PINK, "marker": "D", "label": "$K_2$ Virmaux–Scaman"},
-    "K_3": {"color": GREEN, "marker": "v", "label": "$K_3$ absolute values"},
-    "K_4": {"color": BLUE, "marker": "o", "label": "$K_4$ averaged"},
+    "K_star": {"color": VERMILLION, "marker": "s"},
+    "K_1": {"color": ORANGE, "marker": "^"},
+    "K_2": {"color": PINK, "marker": "D"},
+    "K_3": {"color": GREEN, "marker": "v"},
+    "K_4": {"color": BLUE, "marker": "o"},
 }
-OWN = {"K_5": {"color": VIOLET, "marker": "*", "label": "$K_5$ this project's"}}
+OWN = {"K_5": {"color": VIOLET, "marker": "*"}}
 CHEAP = {
-    "path_norm": {"color": GREEN, "marker": "<", "label": "path norm"},
-    "liplt": {"color": GREEN, "marker": ">", "label": "LipLT"},
-    "norm_equivalence": {"color": GREEN, "marker": "p", "label": "norm equivalence"},
-    "best": {"color": GREEN, "marker": "H", "label": "best"},
+    "path_norm": {"color": GREEN, "marker": "<"},
+    "liplt": {"color": GREEN, "marker": ">"},
+    "norm_equivalence": {"color": GREEN, "marker": "p"},
+    "best": {"color": GREEN, "marker": "H"},
 }
 SEMIDEFINITE = {
-    "eclipse_fast": {"color": VERMILLION, "marker": "d", "label": "ECLipsE-Fast"},
-    "eclipse": {"color": VERMILLION, "marker": "h", "label": "ECLipsE"},
-    "lipsdp_layer": {"color": VERMILLION, "marker": "X", "label": "LipSDP-Layer"},
-    "lipsdp_neuron": {"color": VERMILLION, "marker": "P", "label": "LipSDP-Neuron"},
-    "geolip": {"color": VERMILLION, "marker": (4, 1, 0), "label": "GeoLIP"},
+    "eclipse_fast": {"color": VERMILLION, "marker": "d"},
+    "eclipse": {"color": VERMILLION, "marker": "h"},
+    "lipsdp_layer": {"color": VERMILLION, "marker": "X"},
+    "lipsdp_neuron": {"color": VERMILLION, "marker": "P"},
+    "geolip": {"color": VERMILLION, "marker": (4, 1, 0)},
 }
-LINEAR_PROGRAM = {"lipopt": {"color": PINK, "marker": "8", "label": "LiPopt"}}
-TRUTH = {
-    "D_star": {"color": "black", "marker": "o", "label": "$D^*$"},
-    "exact": {"color": "black", "marker": "s", "label": "exact"},
+LINEAR_PROGRAM = {"lipopt": {"color": PINK, "marker": "8"}}
+TRUTH = {"D_star": {"color": "black", "marker": "o"}, "exact": {"color": "black", "marker": "s"}}
+LOOKS = PAPER | OWN | CHEAP | SEMIDEFINITE | LINEAR_PROGRAM | TRUTH
+KNOWN_AS = {  # beside the label, where few are compared
+    "K_star": "worst case",
+    "K_1": "Combettes–Pesquet",
+    "K_2": "Virmaux–Scaman",
+    "K_3": "absolute values",
+    "K_4": "averaged",
+    "K_5": "this project's",
 }
-MARKS = PAPER | OWN | CHEAP | SEMIDEFINITE | LINEAR_PROGRAM | TRUTH
-SYMBOLS = {name: mark["label"] for name, mark in MARKS.items()}
-SYMBOLS |= {name: mark["label"].split()[0] for name, mark in (PAPER | OWN).items()}
+MARKS = {
+    name: {**look, "label": f"{LABELS[name]} {KNOWN_AS.get(name, '')}".rstrip()}
+    for name, look in LOOKS.items()
+}
 # All in one picture: the paper's bounds in one colour, too.
-KIND_MARKS = {name: {**mark, "label": SYMBOLS[name]} for name, mark in MARKS.items()}
+KIND_MARKS = {name: {**look, "label": LABELS[name]} for name, look in LOOKS.items()}
 KIND_MARKS |= {name: {**KIND_MARKS[name], "color": BLUE} for name in PAPER}
 EXACT = {"color": "black", "linewidth": 3, "label": "exact constant"}
 NORMS = {1.0: r"$\ell_1$", 2.0: r"$\ell_2$", math.inf: r"$\ell_\infty$"}
@@ -99,8 +107,11 @@ def save(figure: Figure, path: Path | str) -> None:
         figure.savefig(part, format=path.suffix[1:], dpi=200, metadata=METADATA[path.suffix])
 
 
-def figure_from(*columns: str) -> Callable:
-    """Decorate ``test<n>_...(rows)``: give it its test's rows, checked, and draw in the style."""
+FIGURES: dict[str, Callable[[pd.DataFrame], Figure]] = {}  # all of them, by their names
+
+
+def figure_from(test: str, *columns: str) -> Callable:
+    """Put ``draw(rows)`` among FIGURES: with the rows of ``test``, checked, and in the style."""
     needed = ["test", "norm", "bound", "value", "lower", *columns]
 
     def decorate(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[pd.DataFrame], Figure]:
@@ -111,14 +122,15 @@ def figure_from(*columns: str) -> Callable:
             missing = [column for column in needed if column not in table.columns]
             if missing:
                 raise LipboundsError(f"{name}: the table lacks the columns {missing}")
-            rows = table[table["test"] == name.split("_")[0]]
-            require(len(rows) > 0, f"{name}: the table has no rows of {name.split('_')[0]}")
+            rows = table[table["test"] == test]
+            require(len(rows) > 0, f"{name}: the table has no rows of {test}")
             for column, known in (("bound", MARKS), ("norm", NORMS)):
                 strange = sorted(set(rows[column]) - set(known))
                 require(not strange, f"{name}: no way to draw {column} {strange}")
             with matplotlib.style.context(STYLE):
                 return draw(rows.reset_index(drop=True))
 
+        FIGURES[name] = figure
         return figure
 
     return decorate
@@ -174,7 +186,7 @@ def legend_handles(
     handles = [Line2D([], [], **mark, mfc="none", linestyle=linestyle) for mark in marks.values()]
     if "lower" in rows.columns:
         for bound, _ in by_bound(rows[rows["lower"] < 0.99 * rows["value"]]):
-            label = f"{SYMBOLS[bound]}, its lower end"
+            label = f"{LABELS[bound]}, its lower end"
             color = MARKS[bound]["color"]
             handles.append(Line2D([], [], color=color, linestyle="dotted", label=label))
     return handles
