@@ -12,12 +12,12 @@ import time
 import torch
 
 import lipbounds as lb
-from lipbounds.methods.ellipsoidal import _forms, _theta
 from lipbounds.networks.rewrite import merged
 from lipbounds.quadratic.layered import layered_start
 from lipbounds.quadratic.newton.barrier import Barrier
 from lipbounds.quadratic.newton.forms import chain_forms
 from lipbounds.quadratic.newton.mixed_forms import has_linear_neurons
+from lipbounds.quadratic.newton.programs import _forms, _theta
 from lipbounds.quadratic.structured.descent import descend
 
 SEED, WIDTH, BLOCKS = 0, 64, 8

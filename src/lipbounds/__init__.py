@@ -4,7 +4,8 @@ from .comparison import compare
 from .errors import LipboundsError, UnsupportedError
 from .frontends.modules import from_torch
 from .methods.registry import BOUNDS
-from .methods.run import bound, bounds, sensitivity
+from .methods.run import bound, bounds
+from .methods.sensitivity import sensitivity
 from .networks.activations import ACTIVATIONS, Activation
 from .networks.network import Network
 from .networks.rewrite import explicit

@@ -24,7 +24,7 @@ from strategies import (
 from torch import nn
 
 import lipbounds as lb
-from lipbounds.methods import run
+from lipbounds.methods import sensitivity
 from lipbounds.methods.registry import Method
 from lipbounds.studies.cases import analytic
 from lipbounds.studies.cases.random import ensemble
@@ -532,7 +532,7 @@ def test_arithmetic_that_breaks_down_names_the_method(monkeypatch, error):
     with pytest.raises(lb.LipboundsError, match=wanted):
         lb.BOUNDS["breaks"].upper(network, 2.0)
     assert lb.bound(network, "best", 2, names=["breaks", "K_4"]).winner == "K_4"
-    monkeypatch.setattr(run, "averaged_map", breaks)
+    monkeypatch.setattr(sensitivity, "averaged_map", breaks)
     with pytest.raises(lb.LipboundsError, match=r"sensitivity by K_4 .*\(at 1e308\); rescale"):
         lb.sensitivity(network, [1.0, 1.0])
 

@@ -13,7 +13,7 @@ from oracles import NORMS
 from strategies import IMAGE, pooled_networks, quick, slope_networks, small_cnns
 
 import lipbounds as lb
-from lipbounds.methods import equivalence
+from lipbounds.methods import between_norms
 
 
 def converted(weights, stages, norm):
@@ -45,7 +45,7 @@ def test_many_inputs_take_the_whole_matrix(monkeypatch):
     rng = np.random.default_rng(0)
     network = lb.from_weights([rng.standard_normal((3, 5)), rng.standard_normal((2, 3))])
     by_columns = lb.bound(network, "norm_equivalence", 1).upper
-    monkeypatch.setattr(equivalence, "COLUMNS", 4)
+    monkeypatch.setattr(between_norms, "COLUMNS", 4)
     whole = lb.bound(network, "norm_equivalence", 1).upper
     assert whole == pytest.approx(math.sqrt(2) * lb.bound(network, "K_1", 2).upper)
     assert by_columns < whole

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import lipbounds as lb
-from lipbounds.methods.ellipsoidal import _theta
 from lipbounds.quadratic.layered import layered_start
 from lipbounds.quadratic.newton.barrier import Barrier, minimised
 from lipbounds.quadratic.newton.forms import chain_forms, priced, row_forms
+from lipbounds.quadratic.newton.programs import _theta
 from lipbounds.studies.cases.random import gaussian
 
 SIZES = [10, 24, 24, 24, 3]

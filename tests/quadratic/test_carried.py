@@ -11,12 +11,12 @@ import torch
 from strategies import SLOPES, slope_sample
 
 import lipbounds as lb
-from lipbounds.methods.ellipsoidal import _forms, _theta
 from lipbounds.networks.rewrite import merged
 from lipbounds.quadratic.layered import layered_start
 from lipbounds.quadratic.newton.barrier import Barrier
 from lipbounds.quadratic.newton.feasibility import certified
 from lipbounds.quadratic.newton.mixed_forms import MixedForms
+from lipbounds.quadratic.newton.programs import _forms, _theta
 
 NORMS = (1.0, 2.0, math.inf)
 NETWORKS = {

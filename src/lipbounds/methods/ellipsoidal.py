@@ -25,14 +25,22 @@ from ..quadratic.structured import rounds
 from ..quadratic.structured.elimination import Elimination
 from ..quadratic.structured.proof import discounted
 from ..results import Bound, Status
-from .averaged import averaged_sums
-from .eclipse import closed_form
-from .equivalence import from_sums
+from .averaged import averaged, averaged_sums
+from .between_norms import from_columns, from_rows, from_sums
+from .combettes_pesquet import combettes_pesquet
+from .eclipse import closed_form, eclipse_fast
 from .plan import FIRST, SHARE, plan
 from .product import product
-from .registry import BOUNDS
+from .seqlip import seqlip
 
 INSIDE = 1e-3  # what multipliers of stage k are less by, k times, where a descent starts
+CHEAP = {
+    "K_star": product,
+    "K_1": combettes_pesquet,
+    "K_2": seqlip,
+    "K_4": averaged,
+    "eclipse_fast": eclipse_fast,
+}
 ROWS, REPEATS = 600, 3  # of the Cholesky factorisation that tells the machine's speed
 
 Progress = Callable[[float, Tensor], None]
@@ -157,10 +165,13 @@ def _cheap(name: str, network: Network, norm: float) -> Tensor:
     """A bound of the network (S,), or of each row or column (S, pieces)."""
     if name == FIRST:
         return from_sums(network, product)
+    if name == "norm_equivalence":
+        convert = {1.0: from_columns, math.inf: from_rows}.get(norm)
+        return convert(network, combettes_pesquet) if convert else from_sums(network, averaged)
     if name == "K_4" and norm != 2 and (norm == math.inf or not network.has_pools):
         sums = averaged_sums(network, norm)
         return sums.reshape(-1, sums.shape[-1])
-    found = BOUNDS[name].compute(network, norm)
+    found = CHEAP[name](network, norm)
     return found.upper if isinstance(found, Bound) else found
 
 

@@ -1,6 +1,5 @@
-"""Bounds by their names: one, a table of them, or the sensitivity of each output."""
+"""Bounds by their names: one, or a table of them."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..arguments import (
-    breakdown_reported,
     check_network,
     check_options,
     check_progress,
@@ -18,16 +16,13 @@ from ..arguments import (
     checked_options,
 )
 from ..arithmetic.rounding import finite
-from ..clock import limited, now
+from ..clock import now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import NORMS, checked_norm
-from ..networks.averaged_map import averaged_map
-from ..networks.network import Network, real_tensor
-from ..networks.rewrite import distinct_treatments, scaled_inputs, treated
-from ..networks.scaling import balanced
+from ..networks.network import Network
+from ..networks.rewrite import distinct_treatments, treated
 from ..results import Bound
-from .ellipsoidal import ellipsoidal_rows
-from .registry import BOUNDS, PAPER, Method, registered, told
+from .registry import BOUNDS, PAPER, Method, registered
 
 
 def bound(
@@ -44,7 +39,7 @@ def bound(
     norm; LipboundsError where the network is too large for it, or its arithmetic breaks down.
     """
     check_network(network, "bound")
-    method, norm = _checked(name, norm, options)
+    method, norm = checked(name, norm, options)
     return _run(method, norm, treatment, treated(network, treatment), options)
 
 
@@ -78,7 +73,7 @@ def bounds(
             raise LipboundsError(f"no {what} requested")
     pairs = [(name, p) for p in norms for name in names if p in registered(name).norms]
     for name, p in pairs:
-        _checked(name, p, options.get(name, {}))
+        checked(name, p, options.get(name, {}))
     frames = []
     for treatment, form in [(one, treated(network, one)) for one in wanted]:
         for method, p in [(registered(name), p) for name, p in pairs]:
@@ -93,43 +88,7 @@ def bounds(
     return pd.concat(frames, ignore_index=True)
 
 
-def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
-    """Upper bounds of |f_i(x) - f_i(x')| over all |x_j - x'_j| <= eps_j.
-
-    eps: radii >= 0, shape (n_0,) or `input_shape`, in the inputs' units. name: "K_4" for F_4(eps),
-    in milliseconds; "K_5" for the least sqrt(mu nu) of each output (docs/k5.md) that is proven
-    within its options `seconds` (60) and `steps`, never above F_4's, the less of both treatments;
-    progress(elapsed seconds, bounds) is called with better ones. K_4 takes `seconds` too, and
-    raises LipboundsError where it would need more.
-    Returns (n_out,), (S, n_out) for an ensemble, in the outputs' units. Raises LipboundsError for
-    radii that do not fit, UnsupportedError for another name or option.
-    """
-    check_network(network, "sensitivity")
-    radii = _radii(network, eps)
-    if name not in ("K_4", "K_5"):
-        raise UnsupportedError(f"sensitivity has no {name!r}; it has K_4, K_5")
-    _checked(name, math.inf, options)
-    with torch.no_grad(), breakdown_reported(f"the sensitivity by {name}"):
-        scale = balanced(scaled_inputs(network, radii))
-        if name == "K_4":
-            ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
-            with limited(options.get("seconds", math.inf)):
-                moved = averaged_map(scale.network, ones).squeeze(-2)
-        else:
-            moved = ellipsoidal_rows(scale.network, **told(options, scale.upper_rows))
-    return finite(scale.upper_rows(moved), f"the sensitivity by {name}")
-
-
-def _radii(network: Network, eps) -> Tensor:
-    radii = real_tensor(eps, "sensitivity: eps").to(network.device).reshape(-1)
-    if len(radii) != network.input_size:
-        raise LipboundsError(f"{len(radii)} radii for {network.input_size} inputs")
-    if not bool((torch.isfinite(radii) & (radii >= 0)).all()):
-        raise LipboundsError("radii must be finite and not negative")
-    return radii
-
-
-def _checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
+def checked(name: str, norm: float, options: Mapping) -> tuple[Method, float]:
     method, norm = registered(name), checked_norm(norm)
     if norm not in method.norms:
         defined = ", ".join(f"{p:g}" for p in method.norms)

@@ -52,10 +52,10 @@ def pieces(network: Network, norm: float) -> int:
 
 def newton_step(network: Network, norm: float) -> float:
     """One of Newton's method for one piece, or its proof."""
-    return NEWTON * _covariance(network, norm) ** 3
+    return NEWTON * covariance(network, norm) ** 3
 
 
-def _covariance(network: Network, norm: float) -> int:
+def covariance(network: Network, norm: float) -> int:
     """The rows of what a step inverts: linear neurons have none in Q, but are carried along."""
     linear = sum(int(stage.ends().met.sum()) for stage in network.stages)
     rows = side(network, norm)
@@ -70,7 +70,7 @@ def newton_start(network: Network, norm: float) -> float:
 def newton_bytes(network: Network, norm: float) -> float:
     """For one piece, with the network's maps."""
     maps = sum(math.prod(affine.operator.shape) for affine in network.affines)
-    return 8.0 * (MATRICES * _covariance(network, norm) ** 2 + MAPS * maps)
+    return 8.0 * (MATRICES * covariance(network, norm) ** 2 + MAPS * maps)
 
 
 def descent_step(network: Network, norm: float) -> float:

@@ -61,9 +61,9 @@ def checked_box(network: Network, radius, center) -> tuple[np.ndarray, np.ndarra
 
 
 def _numbers(value, name: str, size: int) -> np.ndarray:
-    """One per input, a single one for all."""
-    numbers = real_tensor(value, f"exact: {name}").detach().cpu().numpy().reshape(-1)
-    return np.full(size, numbers[0]) if len(numbers) == 1 else numbers
+    """One per input, a number alone for all."""
+    numbers = real_tensor(value, f"exact: {name}").detach().cpu().numpy()
+    return numbers.reshape(-1) if numbers.ndim else np.full(size, numbers)
 
 
 def domain(chain: Chain, center: np.ndarray, radius: np.ndarray) -> Domain:

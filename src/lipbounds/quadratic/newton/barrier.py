@@ -91,11 +91,20 @@ class Barrier:
         self.rough = forms if forms.side < SINGLE_SIDE else forms.to(torch.float32)  # of the step
         self.power = forms.side - 2 * forms.sizes[-1] - (~forms.free).sum(-1)
 
-    def first(self, theta: Tensor, gap: float = FIRST_GAP) -> Point:
+    def first(self, theta: Tensor, gap: float | Tensor = FIRST_GAP) -> Point:
         """The start, t such that `gap` is the share of its value that the optimum may be less."""
-        ones = torch.ones(len(theta), dtype=theta.dtype, device=theta.device)
-        value = self.evaluate(theta, ones).value
+        value = self.evaluate(theta, torch.ones_like(theta[:, 0])).value
         return self.evaluate(theta, self.forms.side / (2 * gap * value))
+
+    def least(self, starts: list[tuple[Tensor, float]]) -> Point:
+        """The start of each program that has the least value, of (theta, gap); the first of them
+        where none is inside the cone."""
+        thetas = torch.stack([theta for theta, _ in starts])
+        points = [self.evaluate(theta, torch.ones_like(theta[:, 0])) for theta, _ in starts]
+        values = torch.stack([torch.where(p.positive, p.value, torch.inf) for p in points])
+        best = values.nan_to_num(torch.inf).argmin(0)
+        gaps = thetas.new_tensor([gap for _, gap in starts])[best]
+        return self.first(thetas[best, torch.arange(len(best), device=best.device)], gaps)
 
     def evaluate(self, theta: Tensor, t: Tensor) -> Point:
         """phi_t, least over nu and the scale."""

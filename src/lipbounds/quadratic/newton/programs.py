@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ...clock import left, now
 from ...networks.network import Network
-from ..costs import MATRICES, side
+from ..costs import MATRICES, covariance, side
 from ..form import Multipliers
 from ..layered import layered_start
 from ..order import Pieces
 from ..structured.proof import certified_pieces
-from .barrier import Barrier, Path, Point, minimised, sharpened
+from .barrier import FIRST_GAP, Barrier, Path, Point, minimised, sharpened
 from .feasibility import certified
 from .forms import Forms, chain_forms, column_forms, priced, reached, row_forms
 from .mixed_forms import MixedForms, has_linear_neurons, mixed_forms
@@ -21,6 +21,7 @@ from .mixed_forms import MixedForms, has_linear_neurons, mixed_forms
 COARSE = 1.5  # relative gap at which the first of many programs is on the central path
 TOLERANCE = 1e-7  # relative gap at which a program is solved; about ten times the loss of the bound
 ROUGH, ROUGH_SIDE = 1e-3, 500  # the same from so many rows of Q on
+NEAR_GAP = 0.2  # relative, where a descent ended
 STEPS = 150  # for a program, at most; 30 to 60 are usual
 SLACK = 0.25  # of the start, which is to be well inside the cone
 STILL = 1e7  # of the start: the multiplier of a neuron that does not move of its own
@@ -81,8 +82,8 @@ def _prover(
 
 
 class _Starts:
-    """Where programs start: where they left off, or where the first program of a single network
-    came to its central path, or at `found`, or at products of norms."""
+    """Where programs start: where they left off, or at the least of products of norms, what the
+    descent has `found`, and the first program's point of its central path."""
 
     def __init__(self, network: Network, found: Multipliers | None):
         self.cold, self.single = layered_start(network, SLACK), not network.batch_shape
@@ -96,10 +97,10 @@ class _Starts:
         if all(point is not None and point.theta.shape[-1] == forms.side for point in own):
             return Point.stacked(own)
         cold, warm = (_theta(start, forms, samples) for start in (self.cold, self.found))
+        tried = [(cold, FIRST_GAP), (warm, NEAR_GAP)]
         if self.shared is not None and self.shared.shape == cold.shape[1:]:
-            warm = self.shared.expand_as(cold)
-        warm, barrier = torch.where(forms.free, warm, cold), Barrier(forms)
-        return barrier.first(torch.where(barrier.inside(warm).unsqueeze(-1), warm, cold))
+            tried.append((self.shared.expand_as(cold), FIRST_GAP))
+        return Barrier(forms).least([(torch.where(forms.free, x, cold), gap) for x, gap in tried])
 
     def keep(self, path: Path, samples: Tensor, indices: Tensor) -> None:
         places = zip(samples.tolist(), indices.tolist(), strict=True)
@@ -109,7 +110,7 @@ class _Starts:
 
 
 def _batch_size(network: Network, norm: float) -> int:
-    return max(1, MEMORY // (8 * MATRICES * side(network, norm) ** 2))
+    return max(1, MEMORY // (8 * MATRICES * covariance(network, norm) ** 2))
 
 
 def _forms(
