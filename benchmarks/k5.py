@@ -28,12 +28,12 @@ from matplotlib.ticker import NullLocator
 import lipbounds as lb
 from lipbounds.studies.cases.random import gaussian
 from lipbounds.studies.files import write_text
+from lipbounds.studies.labels import LABELS
 from lipbounds.studies.plotting.style import (
     MARKS,
     NORMS,
     OWN,
     STYLE,
-    SYMBOLS,
     by_bound,
     finish,
     legend_handles,
@@ -219,9 +219,9 @@ def message(table: pd.DataFrame) -> str:
             seconds, ratio = (number(own[column].iloc[-1]) for column in ("seconds", "ratio"))
             words.append(
                 f"{ladder} {own['size'].max()} ({seconds} s, {ratio} × lower bound), "
-                f"{SYMBOLS[SOLVER[norm]]} {other['size'].max()}"
+                f"{LABELS[SOLVER[norm]]} {other['size'].max()}"
             )
-        lines.append(f"{NORMS[norm]}: {SYMBOLS['K_5']} {'; '.join(words)}")
+        lines.append(f"{NORMS[norm]}: {LABELS['K_5']} {'; '.join(words)}")
     return "\n".join(lines)
 
 

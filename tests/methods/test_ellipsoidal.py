@@ -379,7 +379,9 @@ def test_more_time_gives_no_greater_value(counted, monkeypatch, norm, engine):
         begin = clock.now()
         values.append(float(ellipsoidal(network, norm, seconds=seconds)))
         assert clock.now() - begin <= 1.2 * seconds + 0.03
-    assert values == sorted(values, reverse=True) and values[0] > 1.5 * values[-1]
+    # But for the last digits: the batches' sizes choose the order of sums.
+    assert all(b <= a * (1 + 1e-12) for a, b in itertools.pairwise(values))
+    assert values[0] > 1.5 * values[-1]
 
 
 def test_steps_are_a_budget_too():

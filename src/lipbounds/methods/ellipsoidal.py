@@ -14,6 +14,7 @@ from torch import Tensor
 from ..clock import limited, now
 from ..errors import LipboundsError
 from ..linear.norms import checked_norm
+from ..networks.averaged_map import averaged_map
 from ..networks.network import Network
 from ..networks.rewrite import explicit, maxima_first, merged
 from ..quadratic import costs
@@ -29,7 +30,7 @@ from .averaged import averaged, averaged_sums
 from .between_norms import from_columns, from_rows, from_sums
 from .combettes_pesquet import combettes_pesquet
 from .eclipse import closed_form, eclipse_fast
-from .plan import FIRST, SHARE, plan
+from .plan import CAUTIOUS, CHEAP_SHARE, FIRST, LAST, SHARE, plan
 from .product import product
 from .seqlip import seqlip
 
@@ -112,8 +113,9 @@ class _Run:
     def carried_out(self) -> Pieces:
         with limited(self.begin + self.seconds - now()):
             for phase in self.plan.cheap[1:]:
-                if not phase.omitted:
-                    with suppress(LipboundsError), limited(SHARE * self.seconds):
+                spent = now() - self.begin
+                if not phase.omitted and spent <= CHEAP_SHARE * self.seconds:
+                    with suppress(LipboundsError), limited(CAUTIOUS * SHARE * self.seconds):
                         self._compute(phase.name)
             if self.pieces.steps > 0:
                 self._improve()
@@ -132,9 +134,21 @@ class _Run:
         return status, f"{int(open.sum())} of {pieces.count} programs open"
 
     def _compute(self, name: str) -> None:
-        """A cheap bound, of the network and of the one whose pools are trees of maxima."""
-        for network in [self.network, self.plain] if self.network.has_pools else [self.plain]:
+        """A cheap bound of the network; K_4, which is often less in one of the two treatments, also
+        of the one whose pools are trees of maxima."""
+        both = [self.network, self.plain] if self.network.has_pools else [self.plain]
+        for network in both if name in LAST else both[:1]:
+            if name in LAST and self.norm == 2 and self._too_large(network):
+                continue
             self.pieces.cap(_cheap(name, network, self.norm))
+
+    def _too_large(self, network: Network) -> bool:
+        """Whether K_4 in l2, which is the norm of a matrix M >= 0, and norms that exceed it cannot
+        be less than what is known: || M 1 || / || 1 || is no less."""
+        ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+        moved = averaged_map(network, ones)
+        size = torch.linalg.vector_norm(moved, dim=(-2, -1)) / math.sqrt(network.input_size)
+        return bool((size.reshape(-1) >= self.pieces.bound.reshape(-1)).all())
 
     def _improve(self) -> None:
         network, norm, pieces, limit = self.plain, self.norm, self.pieces, self.pieces.steps
@@ -142,9 +156,8 @@ class _Run:
         found = None
         if not descent.omitted:
             steps = min(limit, math.inf if descent.steps is None else descent.steps)
-            found = rounds.together(
-                network, norm, pieces, _start(network, norm), descent.proof, steps
-            )
+            start = _start(network, norm) if self.plan.closed_form else layered_start(network)
+            found = rounds.together(network, norm, pieces, start, descent.proof, steps)
         if not newton.omitted:
             pieces.pace, pieces.proof = newton.step, newton.proof
             programs.improved(network, norm, pieces, found, descent.proof)

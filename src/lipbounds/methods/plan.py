@@ -18,11 +18,12 @@ from ..quadratic.structured.rounds import FIRST_STEPS
 from ..results import Status
 from . import costs
 
-SHARE = 0.1  # of the time that each cheap bound may take
-CAUTIOUS = 3.0  # times that, up to which it is tried: estimates are from above
-FEW_STEPS = 5  # of a descent, for which it is worth beginning
+SHARE = 0.1  # of the time: cheap bounds are those that take no more
+CAUTIOUS = 3.0  # times that, up to which one is tried, and may take: estimates are rough
+CHEAP_SHARE = 0.5  # of the time that all of them may take
+FEW_STEPS = 3  # of a descent, for which it is worth beginning
 NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it begins to prove
-AHEAD = 1.0  # times those: what a descent in front of them may take
+AHEAD = 0.1  # of those of all pieces: what a descent in front of them may take, or one piece's
 EASY = 1e9  # multiply-adds of those, a tenth of a second, up to which no descent comes before them
 MEMORY = 2**32  # bytes that a phase may hold
 FIRST = "K_star in l1, linf"  # by norm equivalence: a pass through the network
@@ -31,6 +32,7 @@ CHEAP = {  # those that no other one is always below
     2: (FIRST, "K_star", "K_1", "K_2", "K_4", "norm_equivalence", "eclipse_fast"),
     math.inf: ("K_star", "K_4", "norm_equivalence"),
 }
+LAST = ("K_4", "norm_equivalence")  # in l2: what one vector tells to be too large is not tried
 COSTS = {
     FIRST: costs.one_pass,
     "K_star": costs.product,
@@ -58,13 +60,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """The phases in their order, for `seconds`."""
+    """The phases in their order, for `seconds`; closed_form: whether the descent has the time to
+    start at ECLipsE-Fast's multipliers."""
 
     seconds: float
     cheap: tuple[Phase, ...]
     descent: Phase
     newton: Phase
     alone: Phase
+    closed_form: bool
 
     def __str__(self) -> str:
         rows = [f"{'phase':20}{'seconds':>9}{'share':>8}"]
@@ -92,13 +96,16 @@ def plan(network: Network, norm: float, seconds: float, speed: float) -> Plan:
         if not phase.omitted:
             left -= phase.seconds if phase.steps is None else phase.steps * phase.step + phase.proof
         phases.append(phase)
-    return Plan(seconds, tuple(cheap), *phases)
+    closed = costs.closed_form(network) / speed <= SHARE * seconds
+    return Plan(seconds, tuple(cheap), *phases, closed)
 
 
 def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[Phase]:
     """The first one is always carried out: something is to be proven."""
     limit, found = SHARE * seconds, []
-    for cost, name in sorted((COSTS[name](network, norm) / speed, name) for name in CHEAP[norm]):
+    costed = {name: COSTS[name](network, norm) / speed for name in CHEAP[norm]}
+    for name in sorted(costed, key=lambda name: (norm == 2 and name in LAST, costed[name])):
+        cost = costed[name]
         omitted = ""
         if name == "eclipse_fast" and network.batch_shape:
             omitted = "takes one network"
@@ -130,10 +137,11 @@ def _descent(network: Network, norm: float, speed: float, newton: Phase) -> Phas
         return _too_large(phase, held)
     if newton.omitted:
         return phase
-    steps = int((AHEAD * newton.seconds - proof) / step)
-    if newton.seconds * speed <= EASY or steps < FIRST_STEPS:
+    whole = newton.seconds + (quadratic.pieces(network, norm) - 1) * NEWTON_STEPS * newton.step
+    steps = int((max(newton.seconds, AHEAD * whole) - proof) / step)
+    if whole * speed <= EASY:
         return replace(phase, omitted="Newton's method is as fast")
-    return replace(phase, steps=steps)
+    return replace(phase, steps=max(FIRST_STEPS, steps))
 
 
 def _too_large(phase: Phase, held: float) -> Phase:
