@@ -110,7 +110,13 @@ class _Starts:
 
 
 def _batch_size(network: Network, norm: float) -> int:
-    return max(1, MEMORY // (8 * MATRICES * covariance(network, norm) ** 2))
+    """Columns that reach few neurons go one by one: those of a batch are not cut to what they
+    reach."""
+    rows = covariance(network, norm)
+    whole = 1 + sum(stage.shape[0] for stage in network.stages) + network.output_size
+    if norm == 1 and 2 * rows < whole:
+        return 1
+    return max(1, MEMORY // (8 * MATRICES * (whole if norm == 1 else rows) ** 2))
 
 
 def _forms(
