@@ -93,6 +93,8 @@ def plan(network: Network, norm: float, seconds: float, speed: float) -> Plan:
     for phase in (descent, newton, alone):
         if not phase.omitted and phase.seconds > left:
             phase = replace(phase, omitted="takes more than is left", short=Status.TIME)
+        elif phase is newton and not phase.omitted and phases[0].short is Status.TIME:
+            phase = replace(phase, omitted="follows the descent", short=Status.TIME)
         if not phase.omitted:
             left -= phase.seconds if phase.steps is None else phase.steps * phase.step + phase.proof
         phases.append(phase)
@@ -139,7 +141,7 @@ def _descent(network: Network, norm: float, speed: float, newton: Phase) -> Phas
         return phase
     whole = newton.seconds + (quadratic.pieces(network, norm) - 1) * NEWTON_STEPS * newton.step
     steps = int((max(newton.seconds, AHEAD * whole) - proof) / step)
-    if whole * speed <= EASY:
+    if whole * speed <= EASY or whole <= phase.seconds:
         return replace(phase, omitted="Newton's method is as fast")
     return replace(phase, steps=max(FIRST_STEPS, steps))
 
