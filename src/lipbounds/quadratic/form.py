@@ -283,17 +283,17 @@ def deficit(form: Form, given: Multipliers) -> Tensor:
         return (shift + outward(slip + shortfall(total, band), 4)).clamp(min=0.0)
 
     low, high = -safe, -safe / 2
-    while not _factorises(diagonal, below, high):
+    while not _positive_with(diagonal, below, high):
         low, high = high, torch.maximum(high * 4, safe)
         if bool(high > 8 * (largest + safe)) or not bool(torch.isfinite(high)):
             raise LipboundsError("a quadratic form could not be certified: it is not finite")
     while bool(high > 1e-9) and bool(high > 1.1 * low.clamp(min=0)) and bool(low > 0):
         middle = (low * high).sqrt()
-        low, high = (low, middle) if _factorises(diagonal, below, middle) else (middle, high)
+        low, high = (low, middle) if _positive_with(diagonal, below, middle) else (middle, high)
     return proven(high)
 
 
-def _factorises(diagonal: list[Tensor], below: list[Tensor], shift: Tensor) -> bool:
+def _positive_with(diagonal: list[Tensor], below: list[Tensor], shift: Tensor) -> bool:
     """Whether the Cholesky factorisation of Q + shift I runs to its end."""
     shifted = [block + torch.diag(shift.expand(len(block))) for block in diagonal]
     return bool(runs_to_its_end(shifted, below))

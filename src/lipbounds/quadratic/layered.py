@@ -21,10 +21,8 @@ from torch import Tensor
 from ..linear.norms import operator_norm
 from ..linear.operators import Dense
 from ..networks.network import Affine, Network
-from ..networks.stages import BetweenStage, SlopeStage, Stage
 from .form import Multipliers
 
-STIFF = 1e-6  # r_j (r_j + |c_j|) of a neuron with one slope only, in units of c_j^2: it should be 0
 SWEEPS = 4  # of the equalisation, over the stages
 LARGEST = 1e60  # of the squared scales, so that nothing overflows
 
@@ -40,7 +38,7 @@ def layered_start(network: Network, slack: float = 1e-3) -> Multipliers:
         h = (1 + slack) * h * operator_norm(affine.operator, 2).square()
         h = torch.where(h > 0, h, 1.0)
         if k < network.depth:
-            width, gain = _closed_form(network.stages[k])
+            width, gain = network.stages[k].closed_form()
             stages.append(squares[k + 1] / (h.unsqueeze(-1) * width))
             h = h * gain
     ones = torch.ones_like(h).unsqueeze(-1)
@@ -49,17 +47,6 @@ def layered_start(network: Network, slack: float = 1e-3) -> Multipliers:
         x.expand(*h.shape, n) for x, n in zip((ones, ones * h.unsqueeze(-1)), shapes, strict=True)
     )
     return Multipliers(mu.clone(), stages, nu.clone())
-
-
-def _closed_form(stage: Stage) -> tuple[Tensor, Tensor]:
-    """1 / lambda in units of h, and the growth of h."""
-    if isinstance(stage, BetweenStage):
-        gain = stage.radius.coo.values().new_tensor(stage.norm(2) ** 2)
-        return torch.where(stage.first != stage.second, gain / 2, STIFF), gain
-    center, radius = stage.center.diagonal.abs(), stage.radius.diagonal
-    floor = STIFF * torch.clamp(center.square(), min=STIFF)
-    width = torch.maximum(radius * (radius + center), floor)
-    return width, ((radius + center).square() + floor).max()
 
 
 def _equalising(network: Network) -> list[Tensor]:
@@ -71,7 +58,7 @@ def _equalising(network: Network) -> list[Tensor]:
     free = [
         k + 1
         for k, stage in enumerate(network.stages)
-        if isinstance(stage, SlopeStage) and all(isinstance(m, Dense) for m in maps[k : k + 2])
+        if stage.entrywise and all(isinstance(m, Dense) for m in maps[k : k + 2])
     ]
     for sweep in range(SWEEPS):
         for k in free:

@@ -24,7 +24,6 @@ from ..errors import UnsupportedError
 from ..linear.operators import Composition, Identity, Operator, dense
 from ..networks.network import Network
 from ..networks.rewrite import carried, explicit
-from ..networks.stages import BetweenStage
 from .pieces import one_sided_slopes
 
 FREE = -1  # a phase that is not decided
@@ -109,7 +108,7 @@ def chain(network: Network) -> Chain:
         factors = [dense(one).cpu().numpy() for one in _factors(affine.operator)]
         shifts = [np.zeros(len(matrix)) for matrix in factors]
         shifts[-1] = affine.offset.cpu().numpy()
-        if k < len(plain.stages) and isinstance(plain.stages[k], BetweenStage):
+        if k < len(plain.stages) and not plain.stages[k].entrywise:
             factors, shifts = _before_difference(factors, plain.affines[k].offset.cpu().numpy())
         for matrix in factors[:-1]:
             switches.append(Switch(np.ones(len(matrix)), np.ones(len(matrix))))

@@ -14,6 +14,8 @@ class BetweenStage(Stage):
     """max(P z, Q z) entrywise, P and Q picking one entry each: y_j lies between (P z)_j and
     (Q z)_j, so C = (P + Q) / 2, R = (Q - P) / 2. Where both pick the same entry, R_j = 0."""
 
+    entrywise = False
+
     def __init__(self, first: Tensor, second: Tensor, size: int):
         self.first, self.second, self.shape = first, second, (len(first), size)
 
@@ -101,6 +103,7 @@ class PoolStage(Stage):
     """
 
     center = None
+    entrywise = False
 
     def __init__(self, windows: Tensor, size: int):
         self.windows, self.shape = windows, (len(windows), size)

@@ -21,6 +21,8 @@ class SlopeStage(Stage):
     interval. `parts` pairs each activation with the indices of its neurons.
     """
 
+    entrywise = True
+
     def __init__(
         self,
         parts: Sequence[tuple[Activation, Tensor | slice]],

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ...errors import UnsupportedError
@@ -26,6 +27,11 @@ class Ends:
         low, high = self.low.unsqueeze(-1), self.high.unsqueeze(-1)
         return low * z[..., self.first, :], high * z[..., self.second, :]
 
+    def size(self, z: Tensor) -> Tensor:
+        """The greater of the absolute values of both ends, for z >= 0 (..., n, d)."""
+        low, high = self.low.abs().unsqueeze(-1), self.high.abs().unsqueeze(-1)
+        return torch.maximum(low * z[..., self.first, :], high * z[..., self.second, :])
+
     @property
     def met(self) -> Tensor:
         """The linear neurons (m,): those whose ends are the same, so that y_j = (C z)_j."""
@@ -40,6 +46,7 @@ class Stage(ABC):
     """
 
     shape: tuple[int, int]
+    entrywise: bool  # whether y_j depends on z_j alone, so that there are slopes
     parts: tuple[tuple[Activation, Tensor | slice], ...] = ()  # activations and their neurons
     center: Operator | None  # C, or None for C = 0, which cuts every segment here
     radius: Operator  # R

@@ -22,7 +22,6 @@ from ...arithmetic.rounding import gamma
 from ...arithmetic.tridiagonal import factorise, inverse
 from ...linear.operators import dense
 from ...networks.network import Network
-from ...networks.stages import BetweenStage
 
 SPARSE = 0.1  # share of entries that are not 0
 
@@ -243,16 +242,11 @@ def chain_forms(network: Network) -> Forms:
     lows, highs, majorants = [], [], []
     for stage, affine in zip(network.stages, network.affines, strict=False):
         weight, majorant = dense(affine.operator), dense(affine.operator.majorant())
-        if isinstance(stage, BetweenStage):
-            low, high = weight[..., stage.first, :], weight[..., stage.second, :]
-            majorant = torch.maximum(majorant[..., stage.first, :], majorant[..., stage.second, :])
-        else:
-            low, high = (slope.unsqueeze(-1) * weight for slope in (stage.alpha, stage.beta))
-            slope = torch.maximum(stage.alpha.abs(), stage.beta.abs())
-            majorant = slope.unsqueeze(-1) * majorant
+        ends = stage.ends()
+        low, high = ends.of(weight)
         lows.append(low if bool(low.any()) else None)
         highs.append(high)
-        majorants.append(majorant)
+        majorants.append(ends.size(majorant))
     last = network.affines[-1].operator
     majorants.append(dense(last.majorant()))
     terms = 2 + max(affine.operator.terms for affine in network.affines)

@@ -17,7 +17,6 @@ from torch import Tensor
 from ...arithmetic.rounding import gamma
 from ...linear.operators import Operator, dense
 from ...networks.network import Network
-from ...networks.stages import Stage
 from .carried import CarriedChain
 from .forms import Forms, times
 
@@ -102,7 +101,8 @@ def mixed_forms(
     order = slice(None)  # of the neurons of stage k - 1 in w_{k-1}
     for k, (stage, affine) in enumerate(zip(network.stages, network.affines, strict=False)):
         weights = [w[..., order] if k else w @ entry for w in both(affine.operator)]
-        steps = *stage.ends().of(weights[0]), _majorant(stage, weights[1])
+        ends = stage.ends()
+        steps = *ends.of(weights[0]), ends.size(weights[1])
         reaches = reach, reach, size
         low, high, most = (_substituted(m, r) for m, r in zip(steps, reaches, strict=True))
         free = ((high - low).abs() > gamma(terms) * most).any(-1).any(0)
@@ -140,9 +140,3 @@ def _unless_zero(matrix: Tensor) -> Tensor | None:
 def has_linear_neurons(network: Network) -> bool:
     """Whether a stage has neurons of one linearisation only."""
     return any(bool(stage.ends().met.any()) for stage in network.stages)
-
-
-def _majorant(stage: Stage, size: Tensor) -> Tensor:
-    """Of both ends, from one of z."""
-    ends = stage.ends()
-    return torch.maximum(*replace(ends, low=ends.low.abs(), high=ends.high.abs()).of(size))

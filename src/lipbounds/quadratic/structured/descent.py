@@ -18,7 +18,7 @@ from ...clock import left, limited, now
 from ...linear.norms import checked_norm
 from ...networks.network import Network
 from ..form import Multipliers, single
-from .elimination import Elimination, Point
+from .elimination import Eliminated, Elimination
 
 RATE, LAST_RATE = 0.1, 0.01  # of the logarithms, per step, at the start and at the end
 FIRST_GAP, LAST_GAP = 1.0, 3e-3  # N / (2 t value), the relative gap on the central path at t
@@ -72,7 +72,7 @@ def descend(
 class _Walk:
     """The current point and the best one, with Adam's moments."""
 
-    def __init__(self, elimination: Elimination, logs: Tensor, point: Point):
+    def __init__(self, elimination: Elimination, logs: Tensor, point: Eliminated):
         self.elimination, self.logs, self.point = elimination, logs, point
         self.best = logs, point
         self.mean, self.square = torch.zeros_like(logs), torch.zeros_like(logs)
@@ -110,13 +110,13 @@ class _Walk:
             if point is not None:
                 self._keep(self.logs + scale, point)
 
-    def _keep(self, logs: Tensor, point: Point) -> None:
+    def _keep(self, logs: Tensor, point: Eliminated) -> None:
         self.logs, self.point = logs, point
         if bool(point.value < self.best[1].value):
             self.best = logs, point
 
 
-def _settled(elimination: Elimination, logs: Tensor, point: Point) -> Multipliers:
+def _settled(elimination: Elimination, logs: Tensor, point: Eliminated) -> Multipliers:
     """The multipliers with those of the pieces' own variable at their greatest least value."""
     found = elimination.multipliers(logs.exp())
     own = point.least.max().clamp(min=0)

@@ -90,7 +90,7 @@ def local_inverse(link: Link, windows: Windows, own: Tensor, below: Tensor, befo
 
 
 @dataclass(frozen=True)
-class Point:
+class Eliminated:
     """The form at some multipliers. `columns`: L^-1 B of the last trunk block, B the pieces'
     coupling; `least`: q_i, in l2 the eigenvalues of b^T M^-1 b, to the axes `axes`; `total`:
     c . theta; `value`: sqrt(total max q), the bound proven up to rounding."""
@@ -166,7 +166,7 @@ class Elimination:
             return Multipliers(self.given.input, stages, ends)
         return Multipliers(ends, stages, self.given.output)
 
-    def at(self, theta: Tensor) -> Point | None:
+    def at(self, theta: Tensor) -> Eliminated | None:
         """The form at theta; None where M is not positive definite."""
         ends, local = self._split(theta)
         windows = []
@@ -181,11 +181,13 @@ class Elimination:
         columns = torch.linalg.solve_triangular(trunk.cholesky[-1], columns, upper=False)
         if self.norm == 2:
             least, axes = torch.linalg.eigh(columns.mT @ columns)
-            return Point(ends, local, windows, trunk, columns, axes, least, ends[self.live].max())
+            return Eliminated(
+                ends, local, windows, trunk, columns, axes, least, ends[self.live].max()
+            )
         least, total = columns.square().sum(0) - shift, ends[self.live].sum()
-        return Point(ends, local, windows, trunk, columns, None, least, total)
+        return Eliminated(ends, local, windows, trunk, columns, None, least, total)
 
-    def gradient(self, point: Point, t: Tensor) -> Tensor:
+    def gradient(self, point: Eliminated, t: Tensor) -> Tensor:
         """The derivatives of phi with respect to log theta."""
         weights = 1 / (point.head(t) - point.least)
         diagonal, below = selected_inverse(point.trunk, point.turned, weights)
@@ -232,7 +234,7 @@ class Elimination:
         columns, shift = parts[0][1][:, self.pieces], added[0].diagonal()[self.pieces]
         return [torch.diag(ends), *inner[::-1]], below, columns, shift
 
-    def _reversed(self, diagonal, below, point: Point, weights: Tensor):
+    def _reversed(self, diagonal, below, point: Eliminated, weights: Tensor):
         """Blocks of Z in the network's order, with those of x, which the pieces have one by one."""
         size = self.links[0].patches.size if self.links else len(self.last[0])
         chosen = torch.zeros(size, dtype=weights.dtype, device=weights.device)

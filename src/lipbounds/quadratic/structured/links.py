@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...linear.operators import Identity, Operator, dense
 from ...networks.network import Network
-from ...networks.stages import BetweenStage, Stage
+from ...networks.stages import Ends
 
 DENSE_SHARE = 0.5  # of nonzero weights, above which patches spare nothing
 
@@ -135,8 +135,9 @@ def _link(network: Network, last: int, live: list[Tensor]) -> Link:
     size = network.stages[last].shape[0]
     nodes, stage, levels = torch.arange(size, device=network.device).unsqueeze(1), last, []
     while True:
-        children, low, high = _children(network.stages[stage], nodes)
-        levels.append((stage, nodes, low, high))
+        ends = network.stages[stage].ends()
+        children, low, high = _children(ends, nodes)
+        levels.append((stage, ends, nodes, low, high))
         operator = network.affines[stage].operator
         alone = children.unique().numel() == children.numel()
         if stage == 0 or not alone or not isinstance(operator, Identity):
@@ -144,42 +145,32 @@ def _link(network: Network, last: int, live: list[Tensor]) -> Link:
         nodes, stage = children, stage - 1
 
 
-def _children(stage: Stage, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _children(ends: Ends, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The entries of z (w, c') that neurons `nodes` (w, c) of a stage take, and the columns (c,) of
     that table where each finds its two."""
     at = torch.arange(nodes.shape[1], device=nodes.device)
-    if not isinstance(stage, BetweenStage):
-        return nodes, at, at
-    first, second = stage.first[nodes], stage.second[nodes]
-    copies = (first == second).all(0)  # pairs left over by a tree
+    first, second = ends.first[nodes], ends.second[nodes]
+    copies = (first == second).all(0)  # activations, and pairs left over by a tree
     high = torch.where(copies, at, len(at) + (~copies).cumsum(0) - 1)
     return torch.cat([first, second[:, ~copies]], 1), at, high
 
 
-def _slopes(stage: Stage, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """alpha, beta of l1 = y - alpha p, l2 = y - beta q, and whether R is not 0."""
-    if isinstance(stage, BetweenStage):
-        one = torch.ones(nodes.shape, dtype=torch.float64, device=nodes.device)
-        return one, one, stage.first[nodes] != stage.second[nodes]
-    low, high = stage.alpha[nodes], stage.beta[nodes]
-    return low, high, low != high
-
-
 def _assembled(network: Network, levels: list, leaves: Tensor, live: list[Tensor]) -> Link:
     first, last = levels[-1][0], levels[0][0]
-    counts = [nodes.shape[1] for _, nodes, _, _ in levels]
+    counts = [nodes.shape[1] for _, _, nodes, _, _ in levels]
     inner, width = sum(counts[1:]), sum(counts) + leaves.shape[1]
     windows, brackets = len(leaves), sum(counts)
     one = torch.zeros(windows, brackets, width, dtype=torch.float64, device=leaves.device)
     two, masks, starts, place = torch.zeros_like(one), [], _offsets(network, first, last), 0
-    for level, (stage, nodes, low, high) in enumerate(levels):
+    for level, (stage, ends, nodes, low, high) in enumerate(levels):
         # Local variables: inner levels from the top down, then y, then the leaves.
         own = inner if level == 0 else sum(counts[1:level])
         below = sum(counts[1 : level + 1]) if level + 1 < len(levels) else inner + 1
-        alpha, beta, moving = _slopes(network.stages[stage], nodes)
+        # l1 = y - alpha p, l2 = y - beta q; moving: whether R is not 0.
+        alpha, beta, moving = ends.low[nodes], ends.high[nodes], ~ends.met[nodes]
         alive = live[stage + 1][nodes]
         if level + 1 < len(levels):
-            child = live[stage][levels[level + 1][1]]
+            child = live[stage][levels[level + 1][2]]
             alpha, beta = alpha * child[:, low], beta * child[:, high]
         at = torch.arange(nodes.shape[1], device=nodes.device)
         one[:, place + at, own + at] = 1.0
@@ -194,7 +185,7 @@ def _assembled(network: Network, levels: list, leaves: Tensor, live: list[Tensor
     # A majorant's pattern: entries of a product that cancel only up to rounding belong to it.
     pattern = (dense(operator.majorant()) * mask) != 0
     order, patches = _patches(dense(operator) * mask, pattern, leaves)
-    arrays = (x[order] for x in (neurons, one, two, alive, free, levels[0][1][:, 0]))
+    arrays = (x[order] for x in (neurons, one, two, alive, free, levels[0][2][:, 0]))
     return Link(first, last, *arrays, inner, patches, mask)
 
 

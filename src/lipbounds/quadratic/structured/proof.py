@@ -24,7 +24,7 @@ from ...linear.norms import largest_eigenvalue, power_of_two
 from ...linear.operators import dense
 from ...networks.network import Network
 from ..form import Multipliers, single
-from .elimination import Elimination, Point
+from .elimination import Eliminated, Elimination
 from .links import Link
 
 DISCOUNTS = (0.0, 1e-9, 1e-6, 1e-4, 1e-2, 0.1, 0.5)
@@ -121,7 +121,7 @@ class _Form:
     terms: int
 
     @classmethod
-    def of(cls, network: Network, elimination: Elimination, point: Point) -> "_Form":
+    def of(cls, network: Network, elimination: Elimination, point: Eliminated) -> "_Form":
         operators = [a.operator for a in network.affines]
         chain = elimination.links
         majorants = [link.majorant(operators[link.first]) for link in chain]
@@ -241,11 +241,13 @@ def _least_eigenvalue(form: _Form, scales: _Vectors) -> Tensor | None:
     trace = outward(diagonal.clamp(min=0).sum(), form.terms + len(diagonal))
     shift = 2 * (slip + shortfall(2 * trace, band))
     least = shift - outward(slip + shortfall(2 * trace + len(diagonal) * shift, band), 16)
-    proven = bool(least > 0) and bool(torch.isfinite(shift)) and _factorises(form, scales, shift)
+    proven = (
+        bool(least > 0) and bool(torch.isfinite(shift)) and _positive_beyond(form, scales, shift)
+    )
     return least * (1 - 1e-12) if proven else None
 
 
-def _factorises(form: _Form, scales: _Vectors, shift: Tensor) -> bool:
+def _positive_beyond(form: _Form, scales: _Vectors, shift: Tensor) -> bool:
     """Whether the Cholesky factorisation of D M D - shift I runs to its end, inner variables first,
     each window's columns of the factor reaching over its patch of the block before."""
     blocks = [scales.x, *scales.trunk]
@@ -305,7 +307,7 @@ def _inner_eliminated(
     return corner.new_zeros(len(corner)).index_copy_(0, link.outer, corner), below, added
 
 
-def _solutions(form: _Form, point: Point, part: Tensor) -> _Vectors:
+def _solutions(form: _Form, point: Eliminated, part: Tensor) -> _Vectors:
     """v = (w, -1) for some pieces, w about M^-1 b from the factorisation at `point`."""
     trunk, sign = point.trunk, 1.0 if form.backward else -1.0  # b = W_L^T e_i stands as -b in Q
     columns = sign * point.columns[:, part]
@@ -338,7 +340,9 @@ def _residual(form: _Form, v: _Vectors) -> tuple[_Vectors, _Vectors]:
     return form.product(v), error
 
 
-def _quotients(form: _Form, point: Point, scales: _Vectors, least: Tensor, part: Tensor) -> Tensor:
+def _quotients(
+    form: _Form, point: Eliminated, scales: _Vectors, least: Tensor, part: Tensor
+) -> Tensor:
     """An upper bound of each piece's least multiplier."""
     v = _solutions(form, point, part)
     product, error = _residual(form, v)
@@ -352,7 +356,7 @@ def _quotients(form: _Form, point: Point, scales: _Vectors, least: Tensor, part:
     return outward(value.clamp(min=0), 4) + outward(cross, terms) + outward(rest, 2 * terms)
 
 
-def _spectrum(form: _Form, point: Point, scales: _Vectors, least: Tensor) -> Tensor:
+def _spectrum(form: _Form, point: Eliminated, scales: _Vectors, least: Tensor) -> Tensor:
     """An upper bound of the greatest eigenvalue of b^T M^-1 b."""
     part = torch.arange(point.columns.shape[1], device=least.device)
     v = _solutions(form, point, part)
