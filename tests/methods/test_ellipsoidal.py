@@ -414,9 +414,7 @@ def test_no_time_leaves_the_first_bound_and_progress_is_told():
     for norm in NORMS:
         told = []
         none = float(ellipsoidal(network, norm, seconds=0.0))
-        others = {"base": "K_star"} if norm == 2 else {}
-        name = "norm_equivalence" if norm == 2 else "K_star"
-        first = lb.bound(network, name, norm, **others).upper
+        first = lb.bound(network, "path_norm", norm).upper
         assert none == pytest.approx(first, rel=1e-12)
 
         def tell(seconds, bound, told=told):

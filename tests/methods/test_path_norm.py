@@ -6,10 +6,13 @@ import math
 import numpy as np
 import oracles
 import pytest
+import torch
 from hypothesis import given
 from strategies import pooled_networks, quick, slope_networks
+from torch import nn
 
 import lipbounds as lb
+from lipbounds.methods.path_norm import factored_path_norm
 
 
 def by_paths(weights, stages):
@@ -31,6 +34,7 @@ def test_is_the_sum_over_all_paths(sample):
     wanted = by_paths(sample.weights, sample.stages)
     for norm in oracles.NORMS:
         assert lb.bound(sample.network, "path_norm", norm).upper == pytest.approx(wanted, rel=1e-9)
+    assert float(factored_path_norm(sample.network, 2)) == pytest.approx(wanted, rel=1e-9)
 
 
 @quick
@@ -52,7 +56,26 @@ def test_is_above_every_entrywise_sum_with_pools(sample):
     assert largest <= lb.bound(sample.network, "path_norm", 2).upper * (1 + 1e-12)
 
 
+@quick
+@given(pooled_networks())
+def test_by_factors_it_is_no_less(sample):
+    jacobians = oracles.vertex_jacobians(sample.weights, sample.stages)
+    whole = lb.bound(sample.network, "path_norm", 2).upper
+    value = float(factored_path_norm(sample.network, 2))
+    assert max(abs(jacobians).sum((1, 2)).max(), whole * (1 - 1e-12)) <= value * (1 + 1e-12)
+
+
+def test_composed_maps_are_taken_factor_by_factor():
+    """Two convolutions that cancel: the product's path norm is 0, its factors' is not."""
+    ahead, behind = nn.Conv1d(1, 2, 1, bias=False), nn.Conv1d(2, 1, 1, bias=False)
+    ahead.weight.data, behind.weight.data = torch.ones(2, 1, 1), torch.tensor([[[3.0], [-3]]])
+    network = lb.from_torch(nn.Sequential(ahead, behind), (1, 4))
+    assert lb.bound(network, "path_norm", 1).upper < 1e-12
+    assert float(factored_path_norm(network, 1)) == pytest.approx(24)
+
+
 def test_ensemble():
     weights = [np.array([[[1.0], [-2]], [[3], [0]]]), np.array([[[1.0, 1]], [[2, 5]]])]
     value = lb.bound(lb.from_weights(weights), "path_norm", 1).upper
     np.testing.assert_allclose(value, [3, 6])
+    np.testing.assert_allclose(factored_path_norm(lb.from_weights(weights), 1), [3, 6])

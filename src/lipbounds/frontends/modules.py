@@ -162,7 +162,10 @@ def _with_slack(
     y = x.flatten(1)
     near = shaken(y, largest(y))
     for affine, stage in zip(network.affines, (*network.stages, None), strict=True):
-        y, near = affine.evaluate(y), affine.evaluate(near)
+        for factor in reversed(affine.operator.factors):  # what cancels between two is large inside
+            y, near = factor.apply(y), factor.apply(near)
+            near = shaken(near, largest(y))
+        y, near = y + affine.offset, near + affine.offset
         size = largest(y)
         near = shaken(near, size)
         if stage is not None:

@@ -56,6 +56,12 @@ class Operator(ABC):
         raise NotImplementedError(f"a {type(self).__name__} has no entries to scale")
 
     @property
+    def factors(self) -> tuple["Operator", ...]:
+        """The operators that it is the product of, the last one applied first: a composition's own,
+        else the operator alone."""
+        return (self,)
+
+    @property
     @abstractmethod
     def terms(self) -> int:
         """The greatest number of terms summed up for one entry of W x or W^T y."""
@@ -325,9 +331,13 @@ class Composition(Operator):
     """The product of its factors, the last one applied first: Composition([B, A]) x = B A x."""
 
     def __init__(self, factors: Sequence[Operator]):
-        self.factors = tuple(factors)
+        self._factors = tuple(factors)
         self.shape = (factors[0].shape[0], factors[-1].shape[1])
         self.batch_shape = next((f.batch_shape for f in factors if f.batch_shape), ())
+
+    @property
+    def factors(self):
+        return self._factors
 
     def apply(self, x):
         if x.ndim == 1 and self.batch_shape:  # between two ensembles, a member's vector is a row
@@ -372,7 +382,7 @@ def compose(outer: Operator, inner: Operator) -> Operator:
     factors = [
         factor
         for operator in (outer, inner)
-        for factor in (operator.factors if isinstance(operator, Composition) else (operator,))
+        for factor in operator.factors
         if not isinstance(factor, Identity)
     ]
     if not factors:
@@ -427,10 +437,9 @@ def dense(operator: Operator) -> Tensor:
 
 def materialize(operator: Operator) -> Operator:
     """The same map as one matrix: `Dense` where a factor is dense, else `Sparse`, by blocks."""
-    factors = operator.factors if isinstance(operator, Composition) else (operator,)
     if isinstance(operator, Dense | Sparse):
         return operator
-    if any(isinstance(factor, Dense) for factor in factors):
+    if any(isinstance(factor, Dense) for factor in operator.factors):
         return Dense(dense(operator))
     if isinstance(operator, Convolution):
         return _convolution_matrix(operator)

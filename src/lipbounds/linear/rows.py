@@ -114,8 +114,7 @@ class SparseRows:
 
 def start(operator: Operator, rows: slice, ahead: Operator, ensemble: bool):
     """Rows `rows` of `operator`, sparse where that pays for the map `ahead` they go through."""
-    first = ahead.factors[0] if isinstance(ahead, Composition) else ahead
-    if ensemble or operator.device.type != "cpu" or isinstance(first, Dense):
+    if ensemble or operator.device.type != "cpu" or isinstance(ahead.factors[0], Dense):
         return DenseRows(operator.adjoint(identity_rows(operator.shape[0], rows, operator.device)))
     identity = sp.eye_array(operator.shape[0], format="csr")[rows.start : rows.stop]
     return SparseRows(identity).pull(operator)

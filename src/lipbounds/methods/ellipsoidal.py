@@ -30,12 +30,14 @@ from .averaged import averaged, averaged_sums
 from .between_norms import from_columns, from_rows, from_sums
 from .combettes_pesquet import combettes_pesquet
 from .eclipse import closed_form, eclipse_fast
-from .plan import CAUTIOUS, CHEAP_SHARE, FIRST, LAST, SHARE, plan
+from .path_norm import factored_path_norm
+from .plan import BETWEEN, CAUTIOUS, CHEAP_SHARE, FIRST, LAST, SHARE, plan
 from .product import product
 from .seqlip import seqlip
 
 INSIDE = 1e-3  # what multipliers of stage k are less by, k times, where a descent starts
 CHEAP = {
+    FIRST: factored_path_norm,
     "K_star": product,
     "K_1": combettes_pesquet,
     "K_2": seqlip,
@@ -95,7 +97,7 @@ class _Run:
         progress: Progress | None,
         steps: int | None,
     ):
-        """Proves a first bound, which has no limit, at the price of a pass or two."""
+        """Proves a first bound, which has no limit, at the price of a pass."""
         _check_steps(steps)
         self.begin, self.network, self.norm, self.seconds = now(), network, norm, seconds
         count = math.prod(network.batch_shape), costs.pieces(network, norm)
@@ -105,7 +107,7 @@ class _Run:
             self.pieces.told = lambda bound: progress(
                 now() - self.begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
             )
-        self.pieces.cap(_cheap(FIRST if norm == 2 else "K_star", network, norm))
+        self.pieces.cap(_cheap(FIRST, network, norm))
         self.plain = merged(maxima_first(explicit(network) if network.has_pools else network))
         speed = measured_speed(str(network.device), torch.get_num_threads())
         self.plan = plan(self.plain, norm, seconds, speed)
@@ -176,7 +178,7 @@ def _check_steps(steps) -> None:
 
 def _cheap(name: str, network: Network, norm: float) -> Tensor:
     """A bound of the network (S,), or of each row or column (S, pieces)."""
-    if name == FIRST:
+    if name == BETWEEN:
         return from_sums(network, product)
     if name == "norm_equivalence":
         convert = {1.0: from_columns, math.inf: from_rows}.get(norm)

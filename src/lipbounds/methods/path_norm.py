@@ -19,3 +19,11 @@ def path_norm(network: Network, norm: float) -> Tensor:
     """
     ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
     return outward(absolute_map(network, ones).sum((-2, -1)), network.output_size)
+
+
+def factored_path_norm(network: Network, norm: float) -> Tensor:
+    """The path norm of a composed map's factors, each by its majorant: not less, and no product is
+    formed, so that it takes one pass of one vector at any size. Otherwise as `path_norm`."""
+    ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+    total = outward(network.majorant(ones), network.terms).sum((-2, -1))
+    return outward(total, network.output_size).expand(network.batch_shape)

@@ -26,15 +26,17 @@ NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it b
 AHEAD = 0.1  # of those of all pieces: what a descent in front of them may take, or one piece's
 EASY = 1e9  # multiply-adds of those, a tenth of a second, up to which no descent comes before them
 MEMORY = 2**32  # bytes that a phase may hold
-FIRST = "K_star in l1, linf"  # by norm equivalence: a pass through the network
-CHEAP = {  # those that no other one is always below
-    1: ("K_star", "K_4", "norm_equivalence"),
-    2: (FIRST, "K_star", "K_1", "K_2", "K_4", "norm_equivalence", "eclipse_fast"),
-    math.inf: ("K_star", "K_4", "norm_equivalence"),
+FIRST = "path norm"  # of all factors: one pass of one vector, so proven at once at any size
+BETWEEN = "K_star in l1, linf"  # by norm equivalence
+CHEAP = {  # those that no other one is always below, and the first
+    1: (FIRST, "K_star", "K_4", "norm_equivalence"),
+    2: (FIRST, BETWEEN, "K_star", "K_1", "K_2", "K_4", "norm_equivalence", "eclipse_fast"),
+    math.inf: (FIRST, "K_star", "K_4", "norm_equivalence"),
 }
 LAST = ("K_4", "norm_equivalence")  # in l2: what one vector tells to be too large is not tried
 COSTS = {
     FIRST: costs.one_pass,
+    BETWEEN: costs.one_pass,
     "K_star": costs.product,
     "K_1": costs.combettes_pesquet,
     "K_2": costs.seqlip,

@@ -205,7 +205,6 @@ def treated(network: Network, treatment: str) -> Network:
 
 def distinct_treatments(network: Network) -> tuple[str, ...]:
     """Both where the network has convolutions or max-pooling, else "explicit": they coincide."""
-    operators = [affine.operator for affine in network.affines]
-    factors = [f for o in operators for f in getattr(o, "factors", (o,))]
+    factors = [factor for affine in network.affines for factor in affine.operator.factors]
     both = network.has_pools or any(isinstance(f, Convolution) for f in factors)
     return TREATMENTS if both else ("explicit",)

@@ -67,7 +67,7 @@ def balanced(network: Network) -> Balanced:
         if k:
             waiting += _excess(network.stages[k - 1])
         operator, own = _scaled(affine.operator, waiting)
-        if any(not isinstance(factor, Identity) for factor in _factors(operator)):
+        if any(not isinstance(factor, Identity) for factor in operator.factors):
             waiting = 0
         exponent = exponent + own
         affines.append(Affine(operator, affine.offset))
@@ -87,10 +87,6 @@ def _conversion_error(network: Network, roundings: int) -> Tensor | float:
         return 0.0
     ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
     return gamma(roundings) * network.majorant(ones).squeeze(-2)
-
-
-def _factors(operator: Operator) -> tuple[Operator, ...]:
-    return operator.factors if isinstance(operator, Composition) else (operator,)
 
 
 def _excess(stage) -> int:
@@ -142,7 +138,7 @@ def _connected(network: Network) -> Tensor:
     for k, affine in enumerate(network.affines):
         if k:
             alive = (network.stages[k - 1].majorant(alive) > 0).to(alive)
-        for factor in reversed(_factors(affine.operator)):
+        for factor in reversed(affine.operator.factors):
             reached = (factor.absolute().apply(alive) > 0).to(alive)
             alive = reached.reshape(-1, reached.shape[-1]).amax(0)
     return alive > 0

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..arithmetic.rounding import gamma
 from ..errors import UnsupportedError
-from ..linear.operators import Composition, Identity, Operator, dense
+from ..linear.operators import Identity, Operator, dense
 from ..networks.network import Network
 from ..networks.rewrite import carried, explicit
 from .pieces import one_sided_slopes
@@ -129,8 +129,7 @@ def _before_difference(factors: list[np.ndarray], offset: np.ndarray):
 
 def _factors(operator: Operator) -> list[Operator]:
     """In order of application."""
-    factors = operator.factors if isinstance(operator, Composition) else (operator,)
-    return [f for f in reversed(factors) if not isinstance(f, Identity)] or [operator]
+    return [f for f in reversed(operator.factors) if not isinstance(f, Identity)] or [operator]
 
 
 def _switch(stage, k: int) -> Switch:

@@ -150,7 +150,7 @@ def _jacobian_error(network: Network) -> Tensor:
             lost += FUNCTION * paths.sum()
             paths = network.stages[k - 1].majorant(paths) + FUNCTION * UNDERFLOW
         operator = affine.operator
-        for factor in reversed(getattr(operator, "factors", (operator,))):
+        for factor in reversed(operator.factors):
             lost += (factor.terms + 1) * paths.sum()
             paths = factor.majorant().apply(paths) + (factor.terms + 1) * UNDERFLOW
     rounded = gamma(network.terms) * paths.sum()
