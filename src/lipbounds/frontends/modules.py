@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from operator import index
 from os import PathLike
@@ -21,26 +20,12 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ..arguments import check_device
 from ..errors import LipboundsError, ShapeError, UnsupportedError
-from ..linear.operators import Convolution, Dense, Diagonal, Identity, average_pooling, compose
-from ..linear.windows import adaptive, padded_counts, sliding
+from ..linear.operators import Identity, compose
 from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.network import Affine, Network
-from ..networks.stages import PoolStage, SlopeStage
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one layer becomes: an affine map, a stage, or neither; and the shape it gives.
-    `roundings`: of each entry of the map, where it is computed from what the layer holds."""
-
-    shape: Shape
-    affine: Affine | None = None
-    stage: SlopeStage | PoolStage | None = None
-    roundings: int = 0
-
+from . import pieces
+from .pieces import Piece, Shape
 
 DEFAULT_SHAPE = (1, 28, 28)
 PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
@@ -347,56 +332,43 @@ def _chained(outer: Affine, inner: Affine) -> Affine:
     return Affine(compose(outer.operator, inner.operator), outer.evaluate(inner.offset))
 
 
-def _double(value: Tensor) -> Tensor:
-    return value.detach().to(torch.float64).clone()
+def _double(value: Tensor | None) -> Tensor | None:
+    return value if value is None else value.detach().to(torch.float64).clone()
 
 
 def _linear(layer: nn.Linear, shape: Shape, device) -> Piece:
-    if len(shape) != 1 or shape[0] != layer.in_features:
-        fits = len(shape) > 1 and math.prod(shape) == layer.in_features
-        hint = "; is a Flatten missing?" if fits else f", not {_sized(shape)}"
-        raise ShapeError(f"takes a vector of {layer.in_features}{hint}")
-    weight = _double(layer.weight)
-    offset = weight.new_zeros(len(weight)) if layer.bias is None else _double(layer.bias)
-    return Piece((layer.out_features,), Affine(Dense(weight), offset))
+    weight = _weight(layer, layer.out_features, layer.in_features)
+    return pieces.linear(weight, _double(layer.bias), shape)
 
 
-def _sized(shape: Shape) -> str:
-    return f"of {shape[0]}" if len(shape) == 1 else f"an array of {' x '.join(map(str, shape))}"
+def _weight(layer: nn.Module, *sizes: int) -> Tensor:
+    if tuple(layer.weight.shape) != sizes:
+        raise ValueError(f"weight of shape {tuple(layer.weight.shape)}, not {sizes}")
+    return _double(layer.weight)
 
 
 def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape, device) -> Piece:
-    axes = len(layer.kernel_size)
-    if len(shape) != axes + 1 or shape[0] != layer.in_channels:
-        raise ShapeError(f"takes {layer.in_channels} channels of {axes}-dimensional images")
     if layer.padding_mode != "zeros":
         raise UnsupportedError(f"padding_mode {layer.padding_mode!r}; only 'zeros' is supported")
-    kernel = _double(layer.weight)
-    kernel = kernel if axes == 2 else kernel.unsqueeze(2)
-    operator = Convolution(
-        kernel,
-        _image(shape),
-        _pair(layer.stride, 1),
+    inputs = layer.in_channels // layer.groups
+    return pieces.convolution(
+        _weight(layer, layer.out_channels, inputs, *layer.kernel_size),
+        _double(layer.bias),
+        shape,
+        layer.stride,
         _padding(layer),
-        _pair(layer.dilation, 1),
+        layer.dilation,
         layer.groups,
     )
-    bias = kernel.new_zeros(len(kernel)) if layer.bias is None else _double(layer.bias)
-    offset = bias.repeat_interleave(math.prod(operator.out_shape[1:]))
-    return Piece(_unimage(operator.out_shape, axes), Affine(operator, offset))
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom), 'same' padding split as PyTorch splits it."""
-    dilation = _pair(layer.dilation, 1)
-    kernel = _pair(layer.kernel_size, 1)
+    """(left, right, top, bottom)."""
     if layer.padding == "valid":
         return (0, 0, 0, 0)
     if layer.padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        top, left = (t // 2 for t in total)
-        return (left, total[1] - left, top, total[0] - top)
-    top, left = _pair(layer.padding, 0)
+        return pieces.same_padding(layer.kernel_size, layer.dilation)
+    top, left = pieces.pair(layer.padding, 0)
     return (left, left, top, top)
 
 
@@ -408,90 +380,38 @@ def _batch_norm(layer, shape: Shape, device) -> Piece:
         raise ShapeError(f"takes {layer.num_features} channels")
     if (len(shape) == 3) != isinstance(layer, nn.BatchNorm2d):
         raise ShapeError("takes images (2d), or vectors and signals (1d)")
-    _require_positive(layer.running_var, layer.eps)
-    # At most 3.5 u on each entry of the scale: the sum's rounding is halved by the root, the root
-    # and its inverse give one each (or two together, on a GPU), so does the weight.
-    scale = (_double(layer.running_var) + layer.eps).rsqrt()
-    if layer.weight is not None:
-        scale = scale * _double(layer.weight)
-    offset = -_double(layer.running_mean) * scale
-    if layer.bias is not None:
-        offset = offset + _double(layer.bias)
-    pixels = math.prod(shape[1:])
-    scale, offset = (x.repeat_interleave(pixels) for x in (scale, offset))
-    return Piece(shape, Affine(Diagonal(scale), offset), roundings=4)
-
-
-def _require_positive(variance: Tensor, eps: float) -> None:
-    lowest = float(variance.min())
-    if lowest + eps <= 0:
-        kind = "a negative entry" if lowest < 0 else "the entry"
-        raise LipboundsError(
-            f"running_var has {kind} {lowest:.3g}, and eps is {eps}; a variance plus eps must be "
-            "positive: load the right statistics, or let the layer see data in training mode"
-        )
+    tensors = (layer.running_mean, layer.running_var, layer.weight, layer.bias)
+    return pieces.batch_norm(*map(_double, tensors), layer.eps, shape)
 
 
 def _max_pool(layer: nn.MaxPool1d | nn.MaxPool2d, shape: Shape, device) -> Piece:
-    if layer.return_indices:
-        raise UnsupportedError("return_indices=True")
-    axes = _axes(layer, shape)
-    windows, _, out = sliding(
-        _image(shape),
-        _pair(layer.kernel_size, 1, axes),
-        _pair(layer.stride, 1, axes),
-        _pair(layer.padding, 0, axes),
-        _pair(layer.dilation, 1, axes),
-        layer.ceil_mode,
-    )
-    stage = PoolStage(windows.to(device), math.prod(shape))
-    return Piece(_unimage(out, axes), stage=stage)
+    _refuse_indices(layer)
+    sizes = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode
+    return pieces.max_pool(shape, *sizes, _axes(layer), device)
 
 
 def _average_pool(layer: nn.AvgPool1d | nn.AvgPool2d, shape: Shape, device) -> Piece:
-    axes = _axes(layer, shape)
-    image = _image(shape)
-    kernel, stride = _pair(layer.kernel_size, 1, axes), _pair(layer.stride, 1, axes)
-    padding = _pair(layer.padding, 0, axes)
-    windows, inside, out = sliding(image, kernel, stride, padding, (1, 1), layer.ceil_mode)
-    divisor = inside.sum(1)
-    if layer.count_include_pad:
-        divisor = padded_counts(image, kernel, stride, padding, layer.ceil_mode)
-    if getattr(layer, "divisor_override", None):
-        divisor = torch.full_like(divisor, layer.divisor_override)
-    return _averages(windows, inside, divisor, shape, _unimage(out, axes), device)
+    sizes = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode
+    divided = layer.count_include_pad, getattr(layer, "divisor_override", None)
+    return pieces.average_pool(shape, *sizes, *divided, _axes(layer), device)
+
+
+def _axes(layer) -> int:
+    return 1 if type(layer).__name__.endswith("1d") else 2
 
 
 def _adaptive_average_pool(layer: nn.AdaptiveAvgPool2d, shape: Shape, device) -> Piece:
-    windows, inside, out = adaptive(shape, _adaptive_output(layer, shape))
-    return _averages(windows, inside, inside.sum(1), shape, out, device)
+    return pieces.adaptive_average_pool(shape, layer.output_size, device)
 
 
 def _adaptive_max_pool(layer: nn.AdaptiveMaxPool2d, shape: Shape, device) -> Piece:
+    _refuse_indices(layer)
+    return pieces.adaptive_max_pool(shape, layer.output_size, device)
+
+
+def _refuse_indices(layer) -> None:
     if layer.return_indices:
         raise UnsupportedError("return_indices=True")
-    windows, _, out = adaptive(shape, _adaptive_output(layer, shape))
-    return Piece(out, stage=PoolStage(windows.to(device), math.prod(shape)))
-
-
-def _adaptive_output(layer, shape: Shape) -> tuple[int, int]:
-    if len(shape) != 3:
-        raise ShapeError("takes an image (channels, height, width)")
-    output = layer.output_size
-    output = (output, output) if isinstance(output, int) else tuple(output)
-    output = tuple(n if m is None else m for m, n in zip(output, shape[1:], strict=True))
-    if min(output) < 1:
-        raise LipboundsError(f"output_size {layer.output_size} must be positive")
-    return output
-
-
-def _averages(windows, inside, divisor, shape: Shape, out: Shape, device) -> Piece:
-    operator = average_pooling(
-        windows.to(device), inside.to(device), divisor.to(device, torch.float64), math.prod(shape)
-    )
-    offset = torch.zeros(operator.shape[0], dtype=torch.float64, device=device)
-    mantissa, _ = torch.frexp(divisor.double())
-    return Piece(out, Affine(operator, offset), roundings=int(bool((mantissa != 0.5).any())))
 
 
 def _flatten(layer: nn.Flatten, shape: Shape, device) -> Piece:
@@ -527,50 +447,16 @@ def _dropout(layer, shape: Shape, device) -> Piece:
 
 
 def _prelu(layer: nn.PReLU, shape: Shape, device) -> Piece:
-    slopes = _double(layer.weight)
-    if len(slopes) not in (1, shape[0]):
-        raise ShapeError(f"has {len(slopes)} slopes for {shape[0]} channels")
-    slopes = slopes.expand(shape[0]) if len(slopes) == 1 else slopes
-    return _slopes(act.prelu(slopes.repeat_interleave(math.prod(shape[1:]))), shape, device)
-
-
-def _slopes(function: Activation, shape: Shape, device) -> Piece:
-    return Piece(shape, stage=SlopeStage.uniform(function, math.prod(shape), device))
+    return pieces.prelu(_double(layer.weight), shape)
 
 
 def _activation(make: Callable[[nn.Module], Activation]):
-    return lambda layer, shape, device: _slopes(make(layer), shape, device)
+    return lambda layer, shape, device: pieces.activated(make(layer), shape, device)
 
 
 def _require_eval(layer: nn.Module) -> None:
     if layer.training:
         raise LipboundsError("is in training mode; call module.eval() first")
-
-
-def _axes(layer, shape: Shape) -> int:
-    axes = 1 if type(layer).__name__.endswith("1d") else 2
-    if len(shape) != axes + 1:
-        raise ShapeError(f"takes channels of {axes}-dimensional images")
-    kernel, padding = _pair(layer.kernel_size, 1, axes), _pair(layer.padding, 0, axes)
-    if any(p < 0 or 2 * p > k for k, p in zip(kernel, padding, strict=True)):
-        raise LipboundsError(f"padding {layer.padding} must be at most half the window")
-    return axes
-
-
-def _pair(value, fill: int, axes: int | None = None) -> tuple[int, int]:
-    """(vertical, horizontal); a one-dimensional layer works on images of height 1."""
-    if isinstance(value, int):
-        return (fill, value) if axes == 1 else (value, value)
-    value = tuple(value)
-    return (fill, value[0]) if len(value) == 1 else value
-
-
-def _image(shape: Shape) -> tuple[int, int, int]:
-    return shape if len(shape) == 3 else (shape[0], 1, shape[1])
-
-
-def _unimage(shape: Shape, axes: int) -> Shape:
-    return tuple(shape) if axes == 2 else (shape[0], shape[2])
 
 
 def _gelu(layer: nn.GELU) -> Activation:
