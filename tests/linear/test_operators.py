@@ -20,7 +20,6 @@ from lipbounds.linear.operators import (
     Sparse,
     compose,
     dense,
-    materialize,
 )
 
 torch.manual_seed(0)
@@ -159,7 +158,7 @@ def check(operator, matrix):
     close(operator.apply(torch.eye(n, dtype=torch.float64)), matrix.T)
     close(operator.adjoint(torch.eye(m, dtype=torch.float64)), matrix)
     close(dense(operator), matrix)
-    close(dense(materialize(operator)), matrix)
+    close(dense(operator.materialized()), matrix)
     absolute = operator.absolute()
     close(absolute.apply(torch.eye(n, dtype=torch.float64)), abs(matrix).T)
     close(absolute.adjoint(torch.eye(m, dtype=torch.float64)), abs(matrix))
@@ -242,7 +241,7 @@ def test_convolution_larger_than_its_image_raises():
 def test_materialize_does_not_depend_on_the_block_size(monkeypatch, block):
     operator, matrix, *_ = converted(*LAYERS["conv depthwise"])
     monkeypatch.setattr(operators, "BLOCK_ENTRIES", block)
-    close(dense(materialize(operator)), matrix)
+    close(dense(operator.materialized()), matrix)
 
 
 def test_blocks_cover_a_range_once():

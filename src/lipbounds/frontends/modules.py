@@ -20,12 +20,13 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ..arguments import check_device
 from ..errors import LipboundsError, ShapeError, UnsupportedError
-from ..linear.operators import Identity, compose
 from ..networks import activations as act
 from ..networks.activations import Activation
-from ..networks.network import Affine, Network
+from ..networks.network import Network
 from . import pieces
+from .lowering import lowered
 from .pieces import Piece, Shape
+from .values import Input, applied
 
 DEFAULT_SHAPE = (1, 28, 28)
 PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
@@ -62,17 +63,10 @@ def _network(module: nn.Module, shape: Shape) -> Network:
     tensors = chain(module.parameters(), module.buffers())
     tensor = next((t for t in tensors if not t.is_meta), None)
     device = torch.device("cpu") if tensor is None else tensor.device
-    affines, stages = [_identity(math.prod(shape), device)], []
-    current, roundings = shape, 0
+    value = Input(shape, "input", device)
     for place, layer in _layers(module):
-        piece = _convert(layer, place, current, device)
-        if piece.affine is not None:
-            affines[-1] = _chained(piece.affine, affines[-1])
-        if piece.stage is not None:
-            stages.append(piece.stage)
-            affines.append(_identity(piece.stage.shape[0], device))
-        current, roundings = piece.shape, roundings + piece.roundings
-    return Network(tuple(affines), tuple(stages), shape, roundings)
+        value = applied(value, _convert(layer, place, value.shape, device), place)
+    return lowered(value)
 
 
 def _compare(network: Network, module: nn.Module) -> None:
@@ -322,14 +316,6 @@ def _remedy(hook) -> str:
     if isinstance(hook, BasePruningMethod):
         return f"call torch.nn.utils.prune.remove(layer, {hook._tensor_name!r})"
     return "call hook.remove() of the handle its registration returned"
-
-
-def _identity(size: int, device: torch.device) -> Affine:
-    return Affine(Identity(size, device), torch.zeros(size, dtype=torch.float64, device=device))
-
-
-def _chained(outer: Affine, inner: Affine) -> Affine:
-    return Affine(compose(outer.operator, inner.operator), outer.evaluate(inner.offset))
 
 
 def _double(value: Tensor | None) -> Tensor | None:

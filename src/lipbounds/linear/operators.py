@@ -21,6 +21,7 @@ from ..arithmetic.rounding import times_power
 from ..errors import LipboundsError, ShapeError
 
 BLOCK_ENTRIES = 2**23  # 64 MiB of float64: what one block of rows or columns may take
+MIXED = 1e10  # multiply-adds up to which a product is formed for its entries' absolute values
 
 
 class Operator(ABC):
@@ -28,6 +29,7 @@ class Operator(ABC):
 
     shape: tuple[int, int]
     batch_shape: tuple[int, ...] = ()
+    single_rows = single_columns = False  # no row, no column of W has two entries
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
@@ -39,7 +41,8 @@ class Operator(ABC):
 
     @abstractmethod
     def absolute(self) -> "Operator":
-        """The operator of the entrywise absolute values |W|."""
+        """The operator of the entrywise absolute values |W|; of a product or a sum that would take
+        long to form, the majorant."""
 
     def majorant(self) -> "Operator":
         """An operator M >= |W| with |computed W x - W x| <= gamma(terms) M |x|."""
@@ -47,13 +50,40 @@ class Operator(ABC):
 
     @property
     def entries(self) -> Tensor:
-        """The numbers the operator is made of, of leading dimensions `batch_shape`. Compositions
-        and the identity have none of their own."""
+        """The numbers the operator is made of, of leading dimensions `batch_shape`. The identity,
+        and what is made of operators, have none of their own."""
         raise NotImplementedError(f"a {type(self).__name__} has no entries")
 
     def scaled(self, exponent: Tensor) -> "Operator":
         """2^exponent W, exponent of shape `batch_shape`."""
         raise NotImplementedError(f"a {type(self).__name__} has no entries to scale")
+
+    def restricted(self, rows: Tensor | None, columns: Tensor | None) -> "Operator":
+        """W_IJ, the rows and columns of the given indices; None for all of them."""
+        operator = self
+        if rows is not None:
+            operator = compose(_selection(rows, self.shape[0]), operator)
+        if columns is not None:
+            operator = compose(operator, _selection(columns, self.shape[1], transposed=True))
+        return operator
+
+    def materialized(self) -> "Dense | Sparse | Diagonal | Identity":
+        """The same map as one matrix, dense where a factor is."""
+        if any(isinstance(factor, Dense) for factor in self.factors):
+            return Dense(dense(self))
+        m, n = self.shape
+        entries = []
+        for columns in blocks(n, max(m, n)):
+            block = self.apply(identity_rows(n, columns, self.device))
+            column, row = block.nonzero(as_tuple=True)
+            entries.append((row, column + columns.start, block[column, row]))
+        return Sparse(*(torch.cat(part) for part in zip(*entries, strict=True)), self.shape)
+
+    @cached_property
+    def csr(self) -> sp.csr_array:
+        """As a SciPy matrix, on the CPU."""
+        matrix = self.materialized()
+        return sp.csr_array(dense(matrix).numpy()) if matrix is self else matrix.csr
 
     @property
     def factors(self) -> tuple["Operator", ...]:
@@ -97,6 +127,9 @@ class Dense(Operator):
     def absolute(self):
         return Dense(self.weight.abs())
 
+    def materialized(self):
+        return self
+
     @property
     def entries(self):
         return self.weight
@@ -116,6 +149,8 @@ class Dense(Operator):
 class Diagonal(Operator):
     """diag(d) for d of shape (n,)."""
 
+    single_rows = single_columns = True
+
     def __init__(self, diagonal: Tensor):
         self.diagonal = diagonal
         self.shape = (len(diagonal), len(diagonal))
@@ -127,6 +162,13 @@ class Diagonal(Operator):
 
     def absolute(self):
         return Diagonal(self.diagonal.abs())
+
+    @cached_property
+    def csr(self):
+        return sp.diags_array(self.diagonal.numpy(), format="csr")
+
+    def materialized(self):
+        return self
 
     @property
     def entries(self):
@@ -146,6 +188,7 @@ class Identity(Operator):
     """The identity of R^n: flatten, reshape, dropout in eval mode."""
 
     terms = cost = 0
+    single_rows = single_columns = True
 
     def __init__(self, size: int, device: torch.device | str = "cpu"):
         self.shape = (size, size)
@@ -158,6 +201,17 @@ class Identity(Operator):
 
     def absolute(self):
         return self
+
+    @cached_property
+    def csr(self):
+        return sp.eye_array(self.shape[0], format="csr")
+
+    def materialized(self):
+        return self
+
+    def scaled(self, exponent):
+        one = torch.ones(self.shape[0], dtype=torch.float64, device=self._device)
+        return Diagonal(times_power(one, exponent))
 
     @property
     def device(self):
@@ -207,9 +261,11 @@ class Sparse(Operator):
     def scaled(self, exponent):
         return self._with(times_power(self.coo.values(), exponent))
 
+    def materialized(self):
+        return self
+
     @cached_property
-    def csr(self) -> sp.csr_array:
-        """As a SciPy matrix, on the CPU."""
+    def csr(self):
         rows, columns = self.coo.indices().numpy()
         return sp.csr_array((self.coo.values().numpy(), (rows, columns)), self.shape)
 
@@ -222,11 +278,23 @@ class Sparse(Operator):
         )
         return other
 
-    @cached_property
+    @property
     def terms(self):
+        return max(self._most)
+
+    @property
+    def single_rows(self):
+        return self._most[0] <= 1
+
+    @property
+    def single_columns(self):
+        return self._most[1] <= 1
+
+    @cached_property
+    def _most(self) -> tuple[int, int]:
+        """Entries in one row, and in one column."""
         rows, columns = self.coo.indices()
-        counts = [torch.bincount(index, minlength=1).max() for index in (rows, columns)]
-        return int(max(counts))
+        return tuple(int(torch.bincount(i, minlength=1).max()) for i in (rows, columns))
 
     @property
     def device(self):
@@ -303,10 +371,20 @@ class Convolution(Operator):
     def scaled(self, exponent):
         return self._with(times_power(self.kernel, exponent))
 
-    @cached_property
-    def csr(self) -> sp.csr_array:
-        """As a SciPy matrix, on the CPU."""
-        return materialize(self).csr
+    def materialized(self):
+        """Its entries by their indices: patch entry e of position l meets input `patches[e, l]`."""
+        outputs, _, *size = self.kernel.shape
+        groups, (m, n) = self.groups, self.shape
+        labels = torch.arange(1, n + 1, dtype=torch.float64, device=self.device)
+        image = F.pad(labels.reshape(1, *self.image_shape), self.padding)
+        patches = F.unfold(image, size, self.dilation, 0, self.stride)[0]
+        positions = patches.shape[-1]
+        columns = patches.reshape(groups, 1, -1, positions).long() - 1  # -1 in the padding
+        rows = torch.arange(m, device=self.device).reshape(groups, -1, 1, positions)
+        values = self.kernel.reshape(groups, outputs // groups, -1, 1)
+        rows, columns, values = torch.broadcast_tensors(rows, columns, values)
+        inside = columns >= 0
+        return Sparse(rows[inside], columns[inside], values[inside], self.shape)
 
     def _with(self, kernel: Tensor) -> "Convolution":
         return Convolution(
@@ -350,12 +428,29 @@ class Composition(Operator):
         return reduce(lambda value, factor: factor.adjoint(value), self.factors, y)
 
     def absolute(self):
-        """|B A|, which is |B| |A| where at most one of the two mixes entries."""
-        mixing = [f for f in self.factors if not isinstance(f, Diagonal)]
-        return self.majorant() if len(mixing) <= 1 else materialize(self).absolute()
+        """|B A|, which is |B| |A| where no entry of the product is a sum: where no row of B, or no
+        column of A, has two entries."""
+        mixing = next((k for k, f in enumerate(self.factors) if not f.single_rows), -1)
+        if mixing < 0 or all(f.single_columns for f in self.factors[mixing + 1 :]):
+            return self.majorant()
+        if self.shape[1] * self.cost > MIXED:
+            return self.majorant()
+        return self.materialized().absolute()
 
     def majorant(self):
         return Composition([factor.majorant() for factor in self.factors])
+
+    def scaled(self, exponent):
+        first, *others = self.factors
+        return Composition([first.scaled(exponent), *others])
+
+    @property
+    def single_rows(self):
+        return all(factor.single_rows for factor in self.factors)
+
+    @property
+    def single_columns(self):
+        return all(factor.single_columns for factor in self.factors)
 
     @property
     def cost(self):
@@ -388,15 +483,6 @@ def compose(outer: Operator, inner: Operator) -> Operator:
     if not factors:
         return outer
     return factors[0] if len(factors) == 1 else Composition(factors)
-
-
-def restricted(operator: Operator, rows: Tensor | None, columns: Tensor | None) -> Operator:
-    """W_IJ, the rows and columns of the given indices; None for all of them."""
-    if rows is not None:
-        operator = compose(_selection(rows, operator.shape[0]), operator)
-    if columns is not None:
-        operator = compose(operator, _selection(columns, operator.shape[1], transposed=True))
-    return operator
 
 
 def _selection(index: Tensor, size: int, transposed: bool = False) -> Sparse:
@@ -433,39 +519,6 @@ def dense(operator: Operator) -> Tensor:
     if m < n:
         return operator.adjoint(identity_rows(m, slice(0, m), operator.device))
     return operator.apply(identity_rows(n, slice(0, n), operator.device)).mT
-
-
-def materialize(operator: Operator) -> Operator:
-    """The same map as one matrix: `Dense` where a factor is dense, else `Sparse`, by blocks."""
-    if isinstance(operator, Dense | Sparse):
-        return operator
-    if any(isinstance(factor, Dense) for factor in operator.factors):
-        return Dense(dense(operator))
-    if isinstance(operator, Convolution):
-        return _convolution_matrix(operator)
-    m, n = operator.shape
-    entries = []
-    for columns in blocks(n, max(m, n)):
-        block = operator.apply(identity_rows(n, columns, operator.device))
-        column, row = block.nonzero(as_tuple=True)
-        entries.append((row, column + columns.start, block[column, row]))
-    return Sparse(*(torch.cat(part) for part in zip(*entries, strict=True)), operator.shape)
-
-
-def _convolution_matrix(operator: Convolution) -> Sparse:
-    """Its entries by their indices: patch entry e of position l meets input `patches[e, l]`."""
-    outputs, _, *size = operator.kernel.shape
-    groups, (m, n) = operator.groups, operator.shape
-    labels = torch.arange(1, n + 1, dtype=torch.float64, device=operator.device)
-    image = F.pad(labels.reshape(1, *operator.image_shape), operator.padding)
-    patches = F.unfold(image, size, operator.dilation, 0, operator.stride)[0]
-    positions = patches.shape[-1]
-    columns = patches.reshape(groups, 1, -1, positions).long() - 1  # -1 in the padding
-    rows = torch.arange(m, device=operator.device).reshape(groups, -1, 1, positions)
-    values = operator.kernel.reshape(groups, outputs // groups, -1, 1)
-    rows, columns, values = torch.broadcast_tensors(rows, columns, values)
-    inside = columns >= 0
-    return Sparse(rows[inside], columns[inside], values[inside], operator.shape)
 
 
 def average_pooling(windows: Tensor, inside: Tensor, divisor: Tensor, size: int) -> Sparse:

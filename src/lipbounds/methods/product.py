@@ -6,7 +6,6 @@ from torch import Tensor
 from ..arithmetic.rounding import outward
 from ..clock import check
 from ..linear.norms import operator_norm
-from ..linear.operators import restricted
 from ..networks.network import Network
 
 LEAST = 2.0**-480  # of a block: underflow, 2^-1074 at a time, is lost beside it
@@ -44,7 +43,7 @@ def product(network: Network, norm: float) -> Tensor:
 def _reach(operator, rows, blocks, values, norm: float) -> Tensor:
     """sum_J || W_IJ || v_J over the blocks J in front of a map, for the neurons I = `rows`."""
     total = sum(
-        operator_norm(restricted(operator, rows, columns), norm) * value
+        operator_norm(operator.restricted(rows, columns), norm) * value
         for (columns, _), value in zip(blocks, values, strict=True)
     )
     return total if rows is None and len(blocks) == 1 else total.clamp(min=LEAST)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from ..errors import LipboundsError, UnsupportedError
+from ..linear.blocks import Blocks
 from ..linear.operators import (
     Composition,
     Convolution,
@@ -15,7 +16,6 @@ from ..linear.operators import (
     Sparse,
     compose,
     identity_rows,
-    materialize,
 )
 from .activations import Activation, activation, prelu
 from .network import Affine, Network
@@ -169,9 +169,9 @@ def _with_matrices(affine: Affine) -> Affine:
 def _matrix(operator: Operator) -> Operator:
     if isinstance(operator, Composition):
         return Composition([_matrix(factor) for factor in operator.factors])
-    if isinstance(operator, Dense | Sparse | Diagonal | Identity):
-        return operator
-    return materialize(operator)
+    if isinstance(operator, Blocks):
+        return operator.each(_matrix)
+    return operator.materialized()
 
 
 def _identity(size: int, device: torch.device) -> Affine:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import gamma, times_power
+from ..linear.blocks import Blocks, Sum
 from ..linear.operators import Composition, Identity, Operator
 from .network import Affine, Network
 
@@ -108,6 +109,8 @@ def _scaled(operator: Operator, waiting: int) -> tuple[Operator, Tensor | int]:
 def _computed(operator: Operator, waiting: int) -> Scaled:
     if isinstance(operator, Identity):
         return None, 0
+    if isinstance(operator, Blocks | Sum):
+        return _computed_parts(operator, waiting)
     if isinstance(operator, Composition):
         parts, total = [], 0
         for factor in operator.factors:
@@ -117,6 +120,19 @@ def _computed(operator: Operator, waiting: int) -> Scaled:
         return None if same else Composition(parts), total
     exponent = _size(operator) + waiting
     return operator.scaled(-exponent) if bool(exponent.any()) else None, exponent
+
+
+def _computed_parts(operator: Blocks | Sum, waiting: int) -> Scaled:
+    """Each part by itself, and then less than the greatest by as much as it was."""
+    scaled = {place: (part, *_scaled(part, 0)) for place, part in operator.parts.items()}
+    total = max((exponent for _, _, exponent in scaled.values()), default=0)
+    total = torch.as_tensor(total + waiting + (operator.crossings - 1).bit_length())
+    parts = {
+        place: balanced if exponent == total else balanced.scaled(exponent - total)
+        for place, (_, balanced, exponent) in scaled.items()
+    }
+    same = all(parts[place] is part for place, (part, _, _) in scaled.items())
+    return None if same else operator.with_parts(parts), total
 
 
 def _size(operator: Operator) -> Tensor:

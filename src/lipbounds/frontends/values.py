@@ -1,0 +1,189 @@
+"""The values that a model computes on its way from input to output, as a graph.
+
+A front end makes one value of each operation of the model. What is linear becomes a `Combination`
+of values before it, what is not a `Staged` one. `lowering` makes a network of the last. Shapes are
+of one input, without the batch dimension; entries are numbered in row-major order.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ShapeError, UnsupportedError
+from ..linear.operators import Diagonal, Identity, Operator, Sparse, blocks, identity_rows
+from ..networks.stages import Stage
+from .pieces import Piece, Shape
+
+LARGEST_LABEL = 2**53  # whole numbers up to which float64 is exact
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """`place`: the operation that computes it, as messages name it."""
+
+    shape: Shape
+    place: str
+    device: torch.device
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Value):
+    """What the network is a function of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Combination(Value):
+    """sum_i W_i x_i + b, `terms` being the pairs (x_i, W_i) and `offset` b (size,). roundings: of
+    each entry of the maps, where they are computed from what the model holds."""
+
+    terms: tuple[tuple[Value, Operator], ...]
+    offset: Tensor
+    roundings: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Staged(Value):
+    """stage(x), x being `of`."""
+
+    of: Value
+    stage: Stage
+
+
+def mapped(
+    value: Value,
+    operator: Operator,
+    shape: Shape,
+    place: str,
+    offset: Tensor | None = None,
+    roundings: int = 0,
+) -> Value:
+    """W x + b."""
+    if offset is None:
+        offset = torch.zeros(operator.shape[0], dtype=torch.float64, device=value.device)
+    return Combination(tuple(shape), place, value.device, ((value, operator),), offset, roundings)
+
+
+def applied(value: Value, piece: Piece, place: str) -> Value:
+    """What a piece makes of a value."""
+    if piece.affine is not None:
+        affine = piece.affine
+        value = mapped(value, affine.operator, piece.shape, place, affine.offset, piece.roundings)
+    if piece.stage is not None:
+        value = Staged(tuple(piece.shape), place, value.device, value, piece.stage)
+    return value if value.shape == tuple(piece.shape) else reshaped(value, piece.shape, place)
+
+
+def reshaped(value: Value, shape: Shape, place: str) -> Value:
+    """The same entries in the same order."""
+    return mapped(value, Identity(value.size, value.device), shape, place)
+
+
+def added(values: Sequence[Value], place: str, factors: Sequence[float] | None = None) -> Value:
+    """sum_i c_i x_i of values of one shape; c_i = 1 by default."""
+    first = values[0]
+    if any(value.shape != first.shape for value in values):
+        shapes = ", ".join(str(value.shape) for value in values)
+        raise ShapeError(f"adds arrays of the shapes {shapes}")
+    factors = [1.0] * len(values) if factors is None else factors
+    terms = [(value, _multiple(value, c)) for value, c in zip(values, factors, strict=True)]
+    zero = torch.zeros(first.size, dtype=torch.float64, device=first.device)
+    return Combination(first.shape, place, first.device, tuple(terms), zero)
+
+
+def _multiple(value: Value, factor: float) -> Operator:
+    if factor == 1.0:
+        return Identity(value.size, value.device)
+    diagonal = torch.full((value.size,), factor, dtype=torch.float64, device=value.device)
+    return Diagonal(diagonal)
+
+
+def scaled(value: Value, factor: Tensor, place: str, roundings: int = 0) -> Value:
+    """factor x entry by entry, `factor` of a shape that broadcasts to that of x."""
+    diagonal = _spread(factor, value)
+    return mapped(value, Diagonal(diagonal), value.shape, place, roundings=roundings)
+
+
+def shifted(value: Value, constant: Tensor, place: str) -> Value:
+    """x + constant, of a shape that broadcasts to that of x."""
+    same = Identity(value.size, value.device)
+    return mapped(value, same, value.shape, place, _spread(constant, value))
+
+
+def _spread(constant: Tensor, value: Value) -> Tensor:
+    constant = constant.to(value.device, torch.float64)
+    try:
+        return constant.expand(value.shape).reshape(-1).clone()
+    except RuntimeError:
+        raise ShapeError(
+            f"takes a constant of shape {tuple(constant.shape)} for an array of shape {value.shape}"
+        ) from None
+
+
+def moved(values: Sequence[Value], function: Callable[..., Tensor], place: str) -> Value:
+    """A function that only moves entries, repeats them or writes zeros: transpositions, slices,
+    padding, concatenations, expansions, nearest-neighbour resizing ...
+
+    function: of arrays (2, *shape), one for each value and each with a batch of two, to an array
+    (2, ...). It is called with the entries' numbers, and says where they go. UnsupportedError
+    where it mixes the inputs of the batch, or computes instead of moving.
+    """
+    total = sum(value.size for value in values)
+    if 2 * total >= LARGEST_LABEL:
+        raise UnsupportedError("moves too many entries to be counted")
+    labels, start = [], 1
+    for value in values:
+        own = torch.arange(start, start + value.size, dtype=torch.float64).reshape(value.shape)
+        labels.append(torch.stack([own, own + total]))
+        start += value.size
+    given = function(*labels)
+    if given.ndim == 0 or len(given) != 2:
+        raise UnsupportedError("changes the batch dimension")
+    source = given[0].flatten()
+    if not torch.equal(given[1].flatten(), torch.where(source == 0, 0.0, source + total)):
+        raise UnsupportedError("mixes the inputs of a batch, or computes where it should move")
+    index, device = source.long(), values[0].device
+    if not torch.equal(index.double(), source) or bool((index < 0).any() | (index > total).any()):
+        raise UnsupportedError("computes where it should move")
+    terms, start = [], 1
+    for value in values:
+        operator = _selection(index - start, value.size, device)
+        terms += [] if operator is None else [(value, operator)]
+        start += value.size
+    zero = torch.zeros(len(index), dtype=torch.float64, device=device)
+    return Combination(tuple(given.shape[1:]), place, device, tuple(terms), zero)
+
+
+def _selection(index: Tensor, size: int, device: torch.device) -> Operator | None:
+    """y_i = x[index_i], 0 where that is none of x's; None where all are 0."""
+    rows = ((index >= 0) & (index < size)).nonzero()[:, 0]
+    if len(rows) == 0:
+        return None
+    columns = index[rows]
+    if len(index) == size == len(rows) and torch.equal(columns, rows):
+        return Identity(size, device)
+    one = torch.ones(len(rows), dtype=torch.float64, device=device)
+    return Sparse(rows.to(device), columns.to(device), one, (len(index), size))
+
+
+def linear(
+    value: Value, function: Callable[[Tensor], Tensor], place: str, roundings: int = 0
+) -> Value:
+    """Any linear function of arrays (b, *shape) to (b, ...), by what it makes of the unit vectors:
+    as many evaluations, in blocks. roundings: of each entry of its matrix."""
+    entries, shape = [], ()
+    for columns in blocks(value.size, 4 * value.size):
+        unit = identity_rows(value.size, columns, value.device)
+        given = function(unit.reshape(-1, *value.shape))
+        shape, block = tuple(given.shape[1:]), given.flatten(1)
+        column, row = block.nonzero(as_tuple=True)
+        entries.append((row, column + columns.start, block[column, row]))
+    rows, columns, values = (torch.cat(part) for part in zip(*entries, strict=True))
+    operator = Sparse(rows, columns, values, (math.prod(shape), value.size))
+    return mapped(value, operator, shape, place, roundings=roundings)
