@@ -76,7 +76,7 @@ def network(name: str) -> lb.Network:
     if name in NETWORKS:
         return NETWORKS[name]()
     if name.endswith(".pt"):
-        return lb.from_torch(mnist.load(name)[0])
+        return lb.from_torch(mnist.load(name)[0], mnist.SHAPE)
     sizes = name.split("-")
     if len(sizes) < 2 or not all(size.isdigit() and int(size) > 0 for size in sizes):
         known = ", ".join(NETWORKS)

@@ -12,14 +12,14 @@ import time
 import torch
 
 import lipbounds as lb
-from lipbounds.studies.cases.mnist import ARCHITECTURES
+from lipbounds.studies.cases.mnist import ARCHITECTURES, SHAPE
 from lipbounds.studies.cases.random import ensemble
 
 
 def cnn(architecture: str) -> None:
     """All bounds, norms and treatments of a CNN of test 4."""
     torch.manual_seed(0)
-    network = lb.from_torch(ARCHITECTURES[architecture]().eval())
+    network = lb.from_torch(ARCHITECTURES[architecture]().eval(), SHAPE)
     start = time.perf_counter()
     table = lb.bounds(network)
     seconds = time.perf_counter() - start

@@ -10,7 +10,7 @@ import torch
 
 import lipbounds as lb
 from lipbounds.studies.cases.analytic import sawtooth, square
-from lipbounds.studies.cases.mnist import ARCHITECTURES
+from lipbounds.studies.cases.mnist import ARCHITECTURES, SHAPE
 from lipbounds.studies.cases.random import gaussian
 from lipbounds.truth.lower import secant_lower_bound
 from lipbounds.truth.sampling import jacobian_norms
@@ -45,5 +45,5 @@ if __name__ == "__main__":
         measure("-".join(map(str, sizes)), gaussian(sizes, 0), 10_000)
     for architecture in ("small", "strided"):
         torch.manual_seed(0)
-        cnn = lb.from_torch(ARCHITECTURES[architecture]().eval())
+        cnn = lb.from_torch(ARCHITECTURES[architecture]().eval(), SHAPE)
         measure(f"CNN {architecture}", cnn, 200)

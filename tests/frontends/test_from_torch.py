@@ -74,6 +74,12 @@ LAYERS = {
     nn.GELU: [(nn.GELU(), SHAPE), (nn.GELU(approximate="tanh"), SHAPE)],
     nn.Mish: [(nn.Mish(), SHAPE)],
     nn.Hardswish: [(nn.Hardswish(), SHAPE)],
+    nn.Hardsigmoid: [(nn.Hardsigmoid(), SHAPE)],
+    nn.LogSigmoid: [(nn.LogSigmoid(), SHAPE)],
+    nn.Softshrink: [(nn.Softshrink(0.3), SHAPE)],
+    nn.RReLU: [(nn.RReLU(), SHAPE)],
+    nn.Dropout3d: [(nn.Dropout3d(), (2, 3, 2, 2))],
+    nn.AlphaDropout: [(nn.AlphaDropout(), SHAPE)],
 }
 for layers in LAYERS.values():
     for layer, _ in layers:
@@ -171,23 +177,10 @@ def with_variance(value, eps):
     return layer
 
 
-class Custom(nn.Module):
-    def forward(self, x):
-        return x
-
-
-class CustomSequential(nn.Sequential):
-    """May override forward: not the plain chain of its layers."""
-
-
 BAD = {
-    "unknown": (Custom(), SHAPE, "(Custom) is not supported; known layers: Sequential, Linear"),
-    "softmax": (nn.Softmax(1), VECTOR, "(Softmax) is not supported"),
-    "lstm": (nn.LSTM(4, 4), VECTOR, "(LSTM) is not supported"),
-    "layer norm": (nn.LayerNorm(4), VECTOR, "(LayerNorm) is not supported"),
-    "subclass": (CustomSequential(nn.ReLU()), VECTOR, "(CustomSequential) is not supported"),
-    "transposed": (nn.ConvTranspose2d(2, 1, 2), SHAPE, "(ConvTranspose2d) is not supported"),
-    "padding mode": (nn.Conv2d(2, 1, 3, padding=1, padding_mode="reflect"), SHAPE, "'reflect'"),
+    "softmax": (nn.Softmax(1), VECTOR, "(Softmax): softmax: its slopes depend on other entries"),
+    "lstm": (nn.LSTM(4, 4), VECTOR, "(LSTM)"),
+    "layer norm": (nn.LayerNorm(4), VECTOR, "(LayerNorm): layer_norm: normalises each input"),
     "indices": (nn.MaxPool2d(2, return_indices=True), SHAPE, "return_indices"),
     "no statistics": (nn.BatchNorm2d(2, track_running_stats=False), SHAPE, "track_running_stats"),
     "flatten batch": (nn.Flatten(0), SHAPE, "start_dim=0"),
@@ -228,7 +221,7 @@ def test_unsupported_layers_are_named_with_their_place(case):
 def test_named_layers_are_named():
     module = nn.Sequential()
     module.add_module("features", nn.Sequential())
-    module.features.add_module("odd", nn.GLU())
+    module.features.add_module("odd", nn.GLU(1))
     with pytest.raises(lb.UnsupportedError, match=r"layer 'features.odd' \(GLU\)"):
         lb.from_torch(module.eval(), SHAPE)
 
@@ -346,18 +339,6 @@ def test_what_is_no_module_is_refused_in_a_sentence(module, remedy):
     with pytest.raises(lb.LipboundsError, match="must be a torch.nn.Module") as error:
         lb.from_torch(module, VECTOR)
     assert remedy in str(error.value)
-
-
-def test_a_shape_taken_by_default_is_said_to_be():
-    for layer in (nn.Linear(4, 2), nn.Conv2d(1, 1, 30), nn.MaxPool2d(30), nn.Conv1d(1, 1, 1)):
-        with pytest.raises(lb.LipboundsError, match="input_shape was not given"):
-            lb.from_torch(layer)
-    with pytest.raises(lb.LipboundsError) as error:
-        lb.from_torch(nn.Linear(4, 2), (1, 28, 28))
-    assert "not given" not in str(error.value)
-    with pytest.raises(lb.LipboundsError, match="training mode") as error:
-        lb.from_torch(nn.Dropout())  # no fault of the shape
-    assert "not given" not in str(error.value)
 
 
 @pytest.mark.parametrize("shape", [(2**31, 2), (10**400,), (0,), (-1,), 4, "a", (True,), (1.5,)])

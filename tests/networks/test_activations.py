@@ -17,6 +17,9 @@ CASES = {
     "prelu": (act.prelu(torch.tensor([0.3]).double()), nn.PReLU(1, 0.3)),
     "prelu steep": (act.prelu(torch.tensor([-2.0]).double()), nn.PReLU(1, -2.0)),
     "hardtanh wide": (act.hardtanh(-2.0, 0.5), nn.Hardtanh(-2.0, 0.5)),
+    "clamp": (act.clamp(-1.0, 0.7), nn.Hardtanh(-1.0, 0.7)),
+    "clamp above": (act.clamp(max_val=0.2), lambda z: z.clamp(max=0.2)),
+    "softshrink wide": (act.softshrink(1.5), nn.Softshrink(1.5)),
     "softplus sharp": (act.softplus(3.0), nn.Softplus(3.0)),
     "elu steep": (act.elu(2.5), nn.ELU(2.5)),
     "elu flat": (act.elu(0.5), nn.ELU(0.5)),
@@ -29,6 +32,7 @@ MODULES = {
     "softsign": nn.Softsign(), "elu": nn.ELU(), "selu": nn.SELU(), "celu": nn.CELU(),
     "silu": nn.SiLU(), "gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh"),
     "mish": nn.Mish(), "hardswish": nn.Hardswish(), "abs": torch.abs, "identity": nn.Identity(),
+    "hardsigmoid": nn.Hardsigmoid(), "log_sigmoid": nn.LogSigmoid(), "softshrink": nn.Softshrink(),
 }  # fmt: skip
 ROUNDING = 1e-10  # of a secant slope over 1e-3, with values up to 40
 

@@ -29,7 +29,7 @@ def main(
     """directory: of MNIST. options: of single bounds, by their names."""
     module, metadata = mnist.load(checkpoint)
     case = f"{metadata['architecture']}_seed{metadata['seed']}"
-    network = from_torch(module)
+    network = from_torch(module, mnist.SHAPE)
     images, _ = load(directory, train=False)
     points = images[:jacobians].unsqueeze(1).double() / 255
     lower = {}

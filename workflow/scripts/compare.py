@@ -34,7 +34,7 @@ def main(
     if checkpoint is None:
         built, points = build(described, seed), None
     else:
-        built = from_torch(mnist.load(checkpoint)[0])
+        built = from_torch(mnist.load(checkpoint)[0], mnist.SHAPE)
         points = load(directory, train=False)[0][:images].unsqueeze(1).double() / 255
 
     def say(row: dict) -> None:

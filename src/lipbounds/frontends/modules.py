@@ -1,4 +1,5 @@
-"""From a `torch.nn.Sequential` to a `Network`: one small function per kind of layer."""
+"""From a `torch.nn.Module` to a `Network`; of a Sequential, layer by layer, each kind by a small
+function."""
 
 import copy
 import math
@@ -24,38 +25,35 @@ from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.network import Network
 from . import pieces
+from .exported import graph_of
 from .lowering import lowered
 from .pieces import Piece, Shape
 from .values import Input, applied
 
-DEFAULT_SHAPE = (1, 28, 28)
 PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
 LARGEST_INPUT = 2**31  # entries: 16 GiB of float64
 
 
-def from_torch(module: nn.Module, input_shape: Sequence[int] = DEFAULT_SHAPE) -> Network:
-    """The network a `torch.nn.Sequential` (nested too) computes in eval mode, in float64.
+def from_torch(module: nn.Module, input_shape: Sequence[int]) -> Network:
+    """The network that a module computes in eval mode, in float64.
 
+    module: a `torch.nn.Sequential` (nested too) of known layers, or any other that torch.export can
+    trace: residual and parallel branches, functional calls, parametrised and shared layers.
     input_shape: of one input, without the batch dimension, for instance (1, 28, 28).
     The Network equals the module up to rounding, which is checked on a few inputs; the module is
-    not touched. It lives on the module's device. Raises UnsupportedError for a layer or option it
-    does not know, and for hooks and patches, naming the layer and its place, and LipboundsError
-    for shapes that do not fit, weights that are not finite, or batch norm or dropout in training
-    mode.
+    not touched. It lives on the module's device. Raises UnsupportedError for an operation, layer or
+    option that it does not know, or that no bound covers, and for hooks and patches of a
+    Sequential, naming the place, and LipboundsError for shapes that do not fit, weights that are
+    not finite, or batch norm or dropout in training mode.
     """
     check_device("from_torch")
     _require_module(module)
+    module = _unwrapped(module)
     shape = _checked_shape(input_shape)
     # Tensors made in inference mode could not be differentiated afterwards.
     with torch.inference_mode(False), torch.no_grad():
-        try:
-            network = _network(module, shape)
-            _compare(network, module)
-        except ShapeError as error:
-            if input_shape is not DEFAULT_SHAPE:
-                raise
-            message = f"{error} (input_shape was not given, so {shape} was taken)"
-            raise ShapeError(message) from None
+        network = _network(module, shape)
+        _compare(network, module)
     return network
 
 
@@ -63,10 +61,41 @@ def _network(module: nn.Module, shape: Shape) -> Network:
     tensors = chain(module.parameters(), module.buffers())
     tensor = next((t for t in tensors if not t.is_meta), None)
     device = torch.device("cpu") if tensor is None else tensor.device
+    if not _is_chain(module):
+        _check_tensors([*module.named_parameters(), *module.named_buffers()], "the module")
+        return lowered(graph_of(module, shape, device))
     value = Input(shape, "input", device)
     for place, layer in _layers(module):
         value = applied(value, _convert(layer, place, value.shape, device), place)
     return lowered(value)
+
+
+def _is_chain(module: nn.Module) -> bool:
+    """Whether its layers follow one another, each of a kind that is converted by itself."""
+
+    def known(layer: nn.Module) -> bool:
+        if isinstance(layer, LazyModuleMixin):
+            return True  # and refused, where it is not initialised
+        zeros = getattr(layer, "padding_mode", "zeros") == "zeros"
+        return zeros and type_before_parametrizations(layer) in CONVERTERS
+
+    return all(known(layer) for _, layer in _layers(module))
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """What torch.compile and DataParallel wrap."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            break
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "a scripted or traced module hides its operations; pass the module it was made from"
+        )
+    return module
 
 
 def _compare(network: Network, module: nn.Module) -> None:
@@ -200,10 +229,7 @@ def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -
     if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
         raise UnsupportedError(f"{where} is not initialised; run the module once on an input first")
     # A parametrised layer is of a generated subclass; its `weight` is a property.
-    convert = CONVERTERS.get(type_before_parametrizations(layer))
-    if convert is None:
-        known = ", ".join(kind.__name__ for kind in CONVERTERS)
-        raise UnsupportedError(f"{where} is not supported; known layers: Sequential, {known}")
+    convert = CONVERTERS[type_before_parametrizations(layer)]
     _refuse_hooks(layer, where)
     tensors = [*layer.named_parameters(), *layer.named_buffers(), *vars(layer).items()]
     _check_tensors(tensors, where)
@@ -334,8 +360,6 @@ def _weight(layer: nn.Module, *sizes: int) -> Tensor:
 
 
 def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape, device) -> Piece:
-    if layer.padding_mode != "zeros":
-        raise UnsupportedError(f"padding_mode {layer.padding_mode!r}; only 'zeros' is supported")
     inputs = layer.in_channels // layer.groups
     return pieces.convolution(
         _weight(layer, layer.out_channels, inputs, *layer.kernel_size),
@@ -436,6 +460,11 @@ def _prelu(layer: nn.PReLU, shape: Shape, device) -> Piece:
     return pieces.prelu(_double(layer.weight), shape)
 
 
+def _rrelu(layer: nn.RReLU, shape: Shape, device) -> Piece:
+    _require_eval(layer)
+    return pieces.activated(act.leaky_relu((layer.lower + layer.upper) / 2), shape, device)
+
+
 def _activation(make: Callable[[nn.Module], Activation]):
     return lambda layer, shape, device: pieces.activated(make(layer), shape, device)
 
@@ -467,6 +496,8 @@ CONVERTERS: dict[type[nn.Module], Callable[[nn.Module, Shape, torch.device], Pie
     nn.Dropout: _dropout,
     nn.Dropout1d: _dropout,
     nn.Dropout2d: _dropout,
+    nn.Dropout3d: _dropout,
+    nn.AlphaDropout: _dropout,
     nn.PReLU: _prelu,
     nn.ReLU: _activation(lambda _: act.relu()),
     nn.LeakyReLU: _activation(lambda layer: act.leaky_relu(layer.negative_slope)),
@@ -483,4 +514,8 @@ CONVERTERS: dict[type[nn.Module], Callable[[nn.Module, Shape, torch.device], Pie
     nn.GELU: _activation(_gelu),
     nn.Mish: _activation(lambda _: act.mish()),
     nn.Hardswish: _activation(lambda _: act.hardswish()),
+    nn.Hardsigmoid: _activation(lambda _: act.hardsigmoid()),
+    nn.LogSigmoid: _activation(lambda _: act.log_sigmoid()),
+    nn.Softshrink: _activation(lambda layer: act.softshrink(layer.lambd)),
+    nn.RReLU: _rrelu,
 }

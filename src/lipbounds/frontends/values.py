@@ -172,6 +172,19 @@ def _selection(index: Tensor, size: int, device: torch.device) -> Operator | Non
     return Sparse(rows.to(device), columns.to(device), one, (len(index), size))
 
 
+def summed(value: Value, dims: Sequence[int], keep: bool, factor: float, place: str) -> Value:
+    """factor times the sum over the dimensions `dims` >= 0 of the array without its batch."""
+    kept = [1 if k in dims else n for k, n in enumerate(value.shape)]
+    count = math.prod(kept)
+    rows = torch.arange(count).reshape(kept).expand(value.shape).reshape(-1).to(value.device)
+    columns = torch.arange(value.size, device=value.device)
+    entries = torch.full((value.size,), factor, dtype=torch.float64, device=value.device)
+    shape = kept if keep else [n for k, n in enumerate(value.shape) if k not in dims]
+    operator = Sparse(rows, columns, entries, (count, value.size))
+    mantissa, _ = math.frexp(abs(factor))
+    return mapped(value, operator, shape, place, roundings=int(mantissa != 0.5))
+
+
 def linear(
     value: Value, function: Callable[[Tensor], Tensor], place: str, roundings: int = 0
 ) -> Value:

@@ -100,6 +100,14 @@ def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Activation:
     )
 
 
+def clamp(min_val: float = -inf, max_val: float = inf) -> Activation:
+    """max(min_val, min(z, max_val)); an end may be infinite."""
+    if not min_val <= max_val:
+        raise LipboundsError(f"clamp: min_val = {min_val} must not exceed max_val = {max_val}")
+    kinks = tuple(float(end) for end in (min_val, max_val) if isfinite(end))
+    return Activation("clamp", partial(torch.clamp, min=min_val, max=max_val), 0.0, 1.0, kinks)
+
+
 def relu6() -> Activation:
     return Activation("relu6", F.relu6, 0.0, 1.0, (0.0, 6.0))
 
@@ -157,6 +165,24 @@ def mish() -> Activation:
     return Activation("mish", F.mish, -0.112526122389463, 1.088498161251729)
 
 
+def hardsigmoid() -> Activation:
+    """min(max(z + 3, 0), 6) / 6; the slope 1/6 is rounded up."""
+    return Activation("hardsigmoid", F.hardsigmoid, 0.0, 0.16666666666666669, (-3.0, 3.0))
+
+
+def log_sigmoid() -> Activation:
+    """f' = sigmoid(-z)."""
+    return Activation("log_sigmoid", F.logsigmoid, 0.0, 1.0)
+
+
+def softshrink(lambd: float = 0.5) -> Activation:
+    """z moved towards 0 by lambd, and 0 where that would pass it."""
+    if not 0 <= lambd < inf:
+        raise LipboundsError(f"softshrink: lambd = {lambd} must be finite and not negative")
+    kinks = (-float(lambd), float(lambd))
+    return Activation("softshrink", partial(F.softshrink, lambd=lambd), 0.0, 1.0, kinks)
+
+
 def hardswish() -> Activation:
     return Activation("hardswish", F.hardswish, -0.5, 1.5, (-3.0, 3.0))
 
@@ -180,6 +206,9 @@ ACTIVATIONS: dict[str, Callable[..., Activation]] = {
     "gelu_tanh": gelu_tanh,
     "mish": mish,
     "hardswish": hardswish,
+    "hardsigmoid": hardsigmoid,
+    "log_sigmoid": log_sigmoid,
+    "softshrink": softshrink,
 }
 
 

@@ -77,6 +77,7 @@ def _classifier(*widths: int) -> list[nn.Module]:
     return [*layers, nn.Linear(widths[-1], 10)]
 
 
+SHAPE = (1, 28, 28)  # of one image
 ARCHITECTURES: dict[str, Callable[[], nn.Sequential]] = {
     "mlp": _mlp,
     "small": _small,
