@@ -3,6 +3,7 @@
 from .comparison import compare
 from .errors import LipboundsError, UnsupportedError
 from .frontends.modules import from_torch
+from .frontends.onnx_files import from_onnx
 from .methods.registry import BOUNDS
 from .methods.run import bound, bounds
 from .methods.sensitivity import sensitivity
@@ -28,6 +29,7 @@ __all__ = [
     "compare",
     "exact",
     "explicit",
+    "from_onnx",
     "from_torch",
     "from_weights",
     "lower_bound",

@@ -4,6 +4,7 @@ function."""
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from operator import index
 from os import PathLike
@@ -25,6 +26,7 @@ from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.network import Network
 from . import pieces
+from .equality import Source, check_equal
 from .exported import graph_of
 from .lowering import lowered
 from .pieces import Piece, Shape
@@ -53,7 +55,8 @@ def from_torch(module: nn.Module, input_shape: Sequence[int]) -> Network:
     # Tensors made in inference mode could not be differentiated afterwards.
     with torch.inference_mode(False), torch.no_grad():
         network = _network(module, shape)
-        _compare(network, module)
+        source = Source("module", partial(_output, module), _number_type(module), PATCHED)
+        check_equal(network, source, _roundoff(source.dtype, network.device))
     return network
 
 
@@ -98,33 +101,6 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
-def _compare(network: Network, module: nn.Module) -> None:
-    """Refuse a network that is not the module: what was converted is not what is computed.
-
-    On 0 and Gaussian inputs of three sizes, where the module's output is finite.
-    """
-    dtype, device = _number_type(module), network.device
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4, *network.input_shape, generator=generator, dtype=torch.float64)
-    x *= x.new_tensor([0.0, 1e-2, 1.0, 1e2]).view(-1, *[1] * len(network.input_shape))
-    x = x.to(device, dtype)
-    given = _output(module, x)
-    ours, slack = _with_slack(network, x.double(), _roundoff(dtype, device), generator)
-    if given.shape != ours.shape:
-        raise UnsupportedError(
-            f"the module gives {given.shape[1]} outputs, the network {ours.shape[1]}; {PATCHED}"
-        )
-    difference = (given - ours).abs().amax(1)
-    worse = given.isfinite().all(1) & (difference > slack)
-    if bool(worse.any()):
-        k = int((difference / slack).where(worse, 0).argmax())
-        raise UnsupportedError(
-            f"the module's output differs by up to {float(difference[k]):.3g} from that of its "
-            f"layers as their classes and weights define them, where rounding in {dtype} explains "
-            f"{float(slack[k]):.3g}; {PATCHED}"
-        )
-
-
 def _number_type(module: nn.Module) -> torch.dtype:
     tensors = chain(module.parameters(), module.buffers())
     return next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
@@ -150,37 +126,6 @@ def _output(module: nn.Module, x: Tensor) -> Tensor:
             f"the module itself fails on {x.dtype} inputs of shape {tuple(x.shape[1:])} in a batch "
             f"({type(error).__name__}: {reason}); make module(x) work first"
         ) from None
-
-
-def _with_slack(
-    network: Network, x: Tensor, eps: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The outputs, and per input 64 times the change that errors of eps in all values make.
-
-    A factor of eps alone would not do: large weights amplify the errors of earlier layers.
-    """
-
-    def shaken(value: Tensor, size: Tensor) -> Tensor:
-        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        return value + eps * size * noise.to(value.device)
-
-    def largest(value: Tensor) -> Tensor:
-        return value.abs().amax(-1, keepdim=True)
-
-    y = x.flatten(1)
-    near = shaken(y, largest(y))
-    for affine, stage in zip(network.affines, (*network.stages, None), strict=True):
-        for factor in reversed(affine.operator.factors):  # what cancels between two is large inside
-            y, near = factor.apply(y), factor.apply(near)
-            near = shaken(near, largest(y))
-        y, near = y + affine.offset, near + affine.offset
-        size = largest(y)
-        near = shaken(near, size)
-        if stage is not None:
-            y, near = stage.evaluate(y), stage.evaluate(near)
-            near = shaken(near, torch.maximum(size, largest(y)))
-    slack = 64 * ((near - y).abs().amax(1) + eps * largest(y).squeeze(-1))
-    return y, slack + 64 * torch.finfo(torch.float16).tiny * eps
 
 
 def _require_module(module) -> None:

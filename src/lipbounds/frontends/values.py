@@ -127,11 +127,12 @@ def _spread(constant: Tensor, value: Value) -> Tensor:
 
 
 def moved(values: Sequence[Value], function: Callable[..., Tensor], place: str) -> Value:
-    """A function that only moves entries, repeats them or writes zeros: transpositions, slices,
+    """A function that only moves entries, repeats them or writes constants: transpositions, slices,
     padding, concatenations, expansions, nearest-neighbour resizing ...
 
     function: of arrays (2, *shape), one for each value and each with a batch of two, to an array
-    (2, ...). It is called with the entries' numbers, and says where they go. UnsupportedError
+    (2, ...). It is called with the entries' numbers, other ones for the second input of the
+    batch, and says where they go; what is the same for both is a constant. Raises UnsupportedError
     where it mixes the inputs of the batch, or computes instead of moving.
     """
     total = sum(value.size for value in values)
@@ -145,19 +146,20 @@ def moved(values: Sequence[Value], function: Callable[..., Tensor], place: str) 
     given = function(*labels)
     if given.ndim == 0 or len(given) != 2:
         raise UnsupportedError("changes the batch dimension")
-    source = given[0].flatten()
-    if not torch.equal(given[1].flatten(), torch.where(source == 0, 0.0, source + total)):
+    source, other = (one.flatten() for one in given)
+    fixed = source == other
+    if not torch.equal(other[~fixed], source[~fixed] + total):
         raise UnsupportedError("mixes the inputs of a batch, or computes where it should move")
-    index, device = source.long(), values[0].device
-    if not torch.equal(index.double(), source) or bool((index < 0).any() | (index > total).any()):
+    index, device = torch.where(fixed, 0.0, source).long(), values[0].device
+    if not torch.equal(index[~fixed].double(), source[~fixed]) or bool((index > total).any()):
         raise UnsupportedError("computes where it should move")
     terms, start = [], 1
     for value in values:
         operator = _selection(index - start, value.size, device)
         terms += [] if operator is None else [(value, operator)]
         start += value.size
-    zero = torch.zeros(len(index), dtype=torch.float64, device=device)
-    return Combination(tuple(given.shape[1:]), place, device, tuple(terms), zero)
+    offset = torch.where(fixed, source, 0.0).to(device)
+    return Combination(tuple(given.shape[1:]), place, device, tuple(terms), offset)
 
 
 def _selection(index: Tensor, size: int, device: torch.device) -> Operator | None:

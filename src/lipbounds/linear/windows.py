@@ -12,18 +12,20 @@ def sliding(
     shape: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
-    padding: Sequence[int],
+    padding: Sequence[int | tuple[int, int]],
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Windows that slide over each channel of a (C, H, W) image, as PyTorch places them.
+    """Windows that slide over each channel of a (C, H, W) image, as PyTorch places them; padding:
+    of each axis, on both sides or (before, after).
 
     Returns (windows, inside, out_shape): windows (m, w) of flat indices, `inside` (m, w) False
     where an entry lies in the padding (its index is then that of another entry of the window).
     """
+    sides = [(p, p) if isinstance(p, int) else p for p in padding]
     starts = [
-        torch.arange(_positions(*axis, ceil_mode)) * axis[2] - axis[3]
-        for axis in zip(shape[1:], kernel, stride, padding, dilation, strict=True)
+        torch.arange(_positions(*axis, ceil_mode)) * axis[2] - axis[3][0]
+        for axis in zip(shape[1:], kernel, stride, sides, dilation, strict=True)
     ]
     reach = [torch.arange(k) * d for k, d in zip(kernel, dilation, strict=True)]
     axes = [
@@ -57,17 +59,17 @@ def padded_counts(
     counts = []
     for axis in zip(shape[1:], kernel, stride, padding, strict=True):
         size, k, s, p = axis
-        start = torch.arange(_positions(size, k, s, p, 1, ceil_mode)) * s - p
+        start = torch.arange(_positions(size, k, s, (p, p), 1, ceil_mode)) * s - p
         counts.append((start + k).clamp(max=size + p) - start)
     return (counts[0].unsqueeze(1) * counts[1].unsqueeze(0)).flatten().repeat(shape[0])
 
 
-def _positions(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
-    span = size + 2 * p - d * (k - 1) - 1
+def _positions(size: int, k: int, s: int, p: tuple[int, int], d: int, ceil_mode: bool) -> int:
+    span = size + sum(p) - d * (k - 1) - 1
     if span < 0:
         raise ShapeError(f"pooling window of {k} does not fit {size} pixels")
     count = (span + s - 1 if ceil_mode else span) // s + 1
-    if ceil_mode and (count - 1) * s >= size + p:
+    if ceil_mode and (count - 1) * s >= size + p[0]:
         count -= 1  # PyTorch: the last window must start in the image or its left padding
     return count
 
