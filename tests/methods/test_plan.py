@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import lipbounds as lb
-from lipbounds.methods.plan import CAUTIOUS, SHARE, plan
+from lipbounds.methods.plan import CAUTIOUS, SHARE, Phase, _ahead, plan
 from lipbounds.networks.rewrite import merged
 from lipbounds.quadratic import costs
 from lipbounds.quadratic.newton.forms import chain_forms
@@ -135,3 +135,15 @@ def test_sizes_are_those_of_the_forms_and_of_the_trunk(name, norm):
         assert (blocks, ends) == (sizes[::-1], network.input_size)
     else:
         assert (blocks, ends) == ([network.input_size, *sizes], network.output_size)
+
+
+def test_newton_goes_ahead_of_a_descent_that_is_slow_to_begin():
+    """Where a batch of its programs takes a fiftieth of that, and the descent some seconds: for
+    twice as long, whatever the time."""
+    descent, newton = Phase("descent", 6.0), Phase("Newton", 0.1)
+    ahead = _ahead(descent, newton, 1e10)
+    assert not ahead.omitted and ahead.seconds == 12.0
+    for other in (Phase("Newton", 1.0), Phase("Newton", 0.1, omitted="too large")):
+        assert _ahead(descent, other, 1e10).omitted
+    assert _ahead(Phase("descent", 2.0), newton, 1e10).omitted
+    assert _ahead(Phase("descent", 6.0, omitted="no"), newton, 1e10).omitted

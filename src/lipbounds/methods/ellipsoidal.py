@@ -156,6 +156,10 @@ class _Run:
         network, norm, pieces, limit = self.plain, self.norm, self.pieces, self.pieces.steps
         descent, newton, alone = self.plan.descent, self.plan.newton, self.plan.alone
         found = None
+        if not self.plan.ahead.omitted:
+            pieces.pace, pieces.proof = newton.step, newton.proof
+            with limited(self.plan.ahead.seconds):
+                programs.improved(network, norm, pieces, None, descent.proof)
         if not descent.omitted:
             steps = min(limit, math.inf if descent.steps is None else descent.steps)
             start = _start(network, norm) if self.plan.closed_form else layered_start(network)

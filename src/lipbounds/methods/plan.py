@@ -1,6 +1,7 @@
 """What K_5 will do in a time: its phases, their estimated seconds, and why some are left out.
 
     cheap bounds, in the order of their cost    each in a tenth of the time
+    Newton's method ahead, on the greatest      where the descent is slow to begin
     descent of all pieces together              in rounds of doubling length, each proven
     Newton's method, or each piece's own descent, the greatest first
 
@@ -24,6 +25,9 @@ CHEAP_SHARE = 0.5  # of the time that all of them may take
 FEW_STEPS = 3  # of a descent, for which it is worth beginning
 NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it begins to prove
 AHEAD = 0.1  # of those of all pieces: what a descent in front of them may take, or one piece's
+SOONER = 50.0  # times the first batch's seconds in those of a descent, from which it goes ahead
+SLOW = 3e10  # multiply-adds in the same, at least: some seconds
+LONGER = 2.0  # times the descent's seconds, as long as it goes ahead
 EASY = 1e9  # multiply-adds of those, a tenth of a second, up to which no descent comes before them
 MEMORY = 2**32  # bytes that a phase may hold
 FIRST = "path norm"  # of all factors: one pass of one vector, so proven at once at any size
@@ -70,11 +74,12 @@ class Plan:
     descent: Phase
     newton: Phase
     alone: Phase
+    ahead: Phase
     closed_form: bool
 
     def __str__(self) -> str:
         rows = [f"{'phase':20}{'seconds':>9}{'share':>8}"]
-        for phase in (*self.cheap, self.descent, self.newton, self.alone):
+        for phase in (*self.cheap, self.ahead, self.descent, self.newton, self.alone):
             share = phase.seconds / self.seconds if self.seconds > 0 else math.inf
             row = f"{phase.name:20}{phase.seconds:9.2g}{share:8.0%}  {phase.omitted}"
             rows.append(row.rstrip())
@@ -91,6 +96,9 @@ def plan(network: Network, norm: float, seconds: float, speed: float) -> Plan:
     if not newton.omitted or quadratic.pieces(network, norm) == 1:
         alone = replace(alone, omitted=alone.omitted or "there is no need")
     left = seconds - sum(phase.seconds for phase in cheap if not phase.omitted)
+    ahead = _ahead(descent, newton, speed)
+    if not ahead.omitted:
+        left -= ahead.seconds
     phases = []
     for phase in (descent, newton, alone):
         if not phase.omitted and phase.seconds > left:
@@ -101,7 +109,7 @@ def plan(network: Network, norm: float, seconds: float, speed: float) -> Plan:
             left -= phase.seconds if phase.steps is None else phase.steps * phase.step + phase.proof
         phases.append(phase)
     closed = costs.closed_form(network) / speed <= SHARE * seconds
-    return Plan(seconds, tuple(cheap), *phases, closed)
+    return Plan(seconds, tuple(cheap), *phases, ahead, closed)
 
 
 def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[Phase]:
@@ -146,6 +154,15 @@ def _descent(network: Network, norm: float, speed: float, newton: Phase) -> Phas
     if whole * speed <= EASY or whole <= phase.seconds:
         return replace(phase, omitted="Newton's method is as fast")
     return replace(phase, steps=max(FIRST_STEPS, steps))
+
+
+def _ahead(descent: Phase, newton: Phase, speed: float) -> Phase:
+    """Newton's method on the greatest pieces, before a descent that is long in beginning."""
+    phase = Phase("Newton, ahead", LONGER * descent.seconds)
+    slow = descent.seconds >= max(SOONER * newton.seconds, SLOW / speed)
+    if descent.omitted or newton.omitted or not slow:
+        return replace(phase, omitted="there is no need")
+    return phase
 
 
 def _too_large(phase: Phase, held: float) -> Phase:
