@@ -1,0 +1,1 @@
+"""The command `lipbounds`: bounds of a network in a file."""

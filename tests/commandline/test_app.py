@@ -1,0 +1,180 @@
+"""The command `lipbounds`, by its output and its exit codes."""
+
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+from decimal import ROUND_CEILING, ROUND_FLOOR
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import lipbounds as lb
+from lipbounds.commandline import budget
+from lipbounds.commandline.app import _rounded, app
+
+RNG = np.random.default_rng(0)
+ARRAYS = {"W0": RNG.normal(size=(5, 4)), "b0": RNG.normal(size=5), "W1": RNG.normal(size=(3, 5))}
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x + self.outer(torch.relu(self.inner(x)))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One file of each kind."""
+    np.savez(tmp_path / "weights.npz", **ARRAYS)
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    torch.save(module, tmp_path / "module.pt")
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    example, options = (torch.zeros(1, 4),), {"opset_version": 13, "dynamo": False}
+    torch.onnx.export(Residual(), example, tmp_path / "residual.onnx", **options)
+    softmax = nn.Sequential(module, nn.Softmax(1))
+    torch.onnx.export(softmax, example, tmp_path / "softmax.onnx", **options)
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "text.npz").write_text("no arrays")
+    (tmp_path / "text.pt").write_text("no weights")
+    (tmp_path / "notes.txt").write_text("no network")
+    np.savez(tmp_path / "other.npz", A=np.ones((2, 2)))
+    np.savez(tmp_path / "gap.npz", W0=np.ones((2, 2)), W2=np.ones((2, 2)))
+    return tmp_path
+
+
+def called(*arguments, code=0):
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_json_holds_what_the_library_gives(folder):
+    result = called("bounds", folder / "weights.npz", "--json", "--time", 20, "--method", "paper")
+    found = json.loads(result.stdout)
+    network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]], [ARRAYS["b0"], None])
+    assert {row["method"] for row in found["bounds"]} == {"K_star", "K_1", "K_2", "K_3", "K_4"}
+    for row in found["bounds"]:
+        upper = lb.bound(network, row["method"], float(row["norm"]), row["treatment"]).upper
+        assert row["upper"] == pytest.approx(upper, rel=1e-9)
+        assert 0 < found["lower"][row["norm"]] <= row["upper"]
+        assert row["ratio"] == pytest.approx(row["upper"] / found["lower"][row["norm"]])
+
+
+def test_csv_has_a_row_for_each_bound(folder):
+    result = called("bounds", folder / "residual.onnx", "--csv", "--norm", "inf", "--method", "K_4")
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert (row["norm"], row["method"], row["status"]) == ("inf", "K_4", "converged")
+
+
+def test_the_table_has_all_norms_and_the_lower_bound(folder):
+    options = ("--method", "K_4", "--method", "K_star", "--time", 5)
+    text = called("bounds", folder / "residual.onnx", *options).stdout
+    for words in ("l1: the constant is at least", "l2:", "linf:", "K_4", "K_star", "converged"):
+        assert words in text
+
+
+def test_every_method_has_a_row_with_a_value_or_a_reason(folder):
+    result = called("bounds", folder / "weights.npz", "--json", "--time", 6, "--norm", "2")
+    rows = json.loads(result.stdout)["bounds"]
+    defined = {name for name in budget.ALL if 2.0 in lb.BOUNDS[name].norms}
+    assert {row["method"] for row in rows} == defined
+    assert all(row["upper"] or row["reason"] for row in rows)
+
+
+def test_inspect_says_what_there_is(folder):
+    text = called("inspect", folder / "weights.npz").stdout
+    for words in ("inputs 4, outputs 3, stages 1", "W0: dense", "4 -> 5", "relu", "K_5", "K_star"):
+        assert words in text
+    text = called("inspect", folder / "residual.onnx").stdout
+    assert "4 of them carried on" in " ".join(text.split())
+
+
+def test_softmax_is_left_out_on_request(folder):
+    result = called("bounds", folder / "softmax.onnx", "--method", "K_4", code=3)
+    assert "(Softmax)" in result.stderr and "logits" in result.stderr
+    called("bounds", folder / "softmax.onnx", "--method", "K_4", "--logits")
+
+
+def test_a_pickled_module_is_loaded_on_trust_alone(folder):
+    arguments = ("bounds", folder / "module.pt", "--method", "K_4", "--shape", 4)
+    assert "may run any code" in called(*arguments, code=2).stderr
+    called(*arguments, "--trust")
+
+
+MISTAKES = {
+    "no file": (("bounds", "nothing.onnx"), "does not exist"),
+    "no model": (("inspect", "text.onnx"), "no ONNX file"),
+    "no arrays": (("inspect", "text.npz"), "no whole .npz file"),
+    "no weights": (("inspect", "text.pt"), "text.pt"),
+    "other kind": (("inspect", "notes.txt"), ".txt is not known"),
+    "other arrays": (("inspect", "other.npz"), "must hold W0, W1"),
+    "missing arrays": (("inspect", "gap.npz"), "must hold W0, W1"),
+    "weights alone": (("inspect", "weights.pt"), "lipbounds.from_torch"),
+    "norm": (("bounds", "weights.npz", "--norm", "3"), "none of 1, 2, inf"),
+    "method": (("bounds", "weights.npz", "--method", "K_9"), "unknown bound"),
+    "time": (("bounds", "weights.npz", "--time", "-1"), "--time"),
+    "shape": (("inspect", "residual.onnx", "--shape", "a"), "whole numbers"),
+    "wrong shape": (("inspect", "residual.onnx", "--shape", "5"), "does not fit"),
+    "activation": (("inspect", "weights.npz", "--activation", "cube"), "unknown activation"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_end_with_a_sentence_and_a_code(name, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    arguments, words = MISTAKES[name]
+    result = called(*arguments, code=3 if name == "activation" else 2)
+    assert words in result.stderr.replace("\n", " ") and "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+def test_what_is_shown_is_still_a_bound():
+    assert _rounded(1.23456001, ROUND_CEILING) == "1.23457"
+    assert _rounded(1.23456999, ROUND_FLOOR) == "1.23456"
+    assert _rounded(2.0, ROUND_CEILING) == _rounded(2.0, ROUND_FLOOR) == "2"
+    assert _rounded(1.5e20, ROUND_CEILING) == "1.5e+20" and _rounded(0.0, ROUND_FLOOR) == "0"
+
+
+def test_no_time_is_an_error_of_its_own(folder):
+    result = called("bounds", folder / "weights.npz", "--time", 0, code=4)
+    assert "nothing fitted in 0 s" in result.stderr
+
+
+def test_what_takes_too_long_is_left_out_with_its_estimate():
+    network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
+    long = budget.Task("K_1", 2.0, "explicit", 100.0)
+    short = budget.Task("K_4", 2.0, "explicit", 1e-6)
+    first, second = budget.run(network, [short, long], 1.0)
+    assert first.found is not None and second.found is None
+    assert second.reason == "would take about 1e+02 s"
+
+
+def test_tasks_are_in_the_order_of_what_they_take():
+    network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
+    found = budget.tasks(network, budget.ALL, (1.0, 2.0, math.inf))
+    estimates = [task.estimate for task in found]
+    assert estimates == sorted(estimates) and math.isinf(estimates[-1])
+
+
+def test_help_has_an_example_for_each_command():
+    assert "bounds" in called("--help").stdout
+    for command in ("bounds", "inspect"):
+        assert f"Example: lipbounds {command}" in called(command, "--help").stdout
+
+
+def test_as_a_process_of_its_own(folder):
+    command = [sys.executable, "-c", "from lipbounds.commandline.app import main; main()"]
+    done = subprocess.run(
+        [*command, "bounds", folder / "text.onnx"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("lipbounds: ") and done.stderr.count("\n") == 1
