@@ -5,18 +5,23 @@ relaxation; never above K_4 (explicit treatment) or, in l2, K_1."""
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from ..arithmetic.rounding import outward, times_power
 from ..clock import limited, now
 from ..errors import LipboundsError
 from ..linear.norms import checked_norm
 from ..networks.averaged_map import averaged_map
+from ..networks.narrowed import narrowed
 from ..networks.network import Network
+from ..networks.pruned import pruned
 from ..networks.rewrite import explicit, maxima_first, merged
+from ..networks.scaling import evened
 from ..quadratic import costs
 from ..quadratic.form import Multipliers
 from ..quadratic.layered import layered_start
@@ -68,9 +73,11 @@ def ellipsoidal(
     `upper` is a bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a product
     of layers overflows, or `steps` is no such number.
     """
-    run = _Run(network, checked_norm(norm), Pieces, seconds, progress, steps)
-    pieces = run.carried_out()
-    return Bound(pieces.bound.reshape(network.batch_shape), None, *run.ended())
+    norm = checked_norm(norm)
+    prepared = _Prepared.of(network, norm)
+    run = _Run(prepared.network, norm, Pieces, seconds, prepared.heard(progress), steps)
+    upper = run.carried_out().bound.reshape(network.batch_shape)
+    return Bound(prepared.upper(upper), None, *run.ended())
 
 
 def ellipsoidal_rows(
@@ -81,8 +88,37 @@ def ellipsoidal_rows(
 ) -> Tensor:
     """What K_5(inf) is the greatest of, for every output row: |f_i(x) - f_i(x')| <= it where
     |x - x'| <= 1 entrywise. Shape (*batch_shape, n_out); otherwise as `ellipsoidal`."""
-    pieces = _Run(network, math.inf, EachPiece, seconds, progress, steps).carried_out()
-    return pieces.bound.reshape((*network.batch_shape, network.output_size))
+    prepared = _Prepared.of(network, math.inf, rows=True)
+    heard = prepared.heard(progress)
+    pieces = _Run(prepared.network, math.inf, EachPiece, seconds, heard, steps).carried_out()
+    return prepared.upper(pieces.bound.reshape((*network.batch_shape, network.output_size)))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A network that is better to optimise on, and what its bounds are less by: a power of two, and
+    what passes neurons that are left out."""
+
+    network: Network
+    exponent: Tensor
+    slack: Tensor
+
+    @classmethod
+    def of(cls, network: Network, norm: float, rows: bool = False) -> "_Prepared":
+        fewer, slack = pruned(network, norm)
+        even, exponent = evened(fewer)
+        if rows:
+            slack, exponent = slack.unsqueeze(-1), exponent.unsqueeze(-1)
+        return cls(even, exponent, slack)
+
+    def upper(self, bound: Tensor) -> Tensor:
+        scaled = times_power(bound, self.exponent)
+        return torch.where(self.slack > 0, outward(scaled + self.slack, 1), scaled)
+
+    def heard(self, progress: Progress | None) -> Progress | None:
+        if progress is None:
+            return None
+        return lambda elapsed, bound: progress(elapsed, self.upper(bound))
 
 
 class _Run:
@@ -109,8 +145,9 @@ class _Run:
             )
         self.pieces.cap(_cheap(FIRST, network, norm))
         self.plain = merged(maxima_first(explicit(network) if network.has_pools else network))
+        self.core = narrowed(self.plain) if norm == 2 else self.plain
         speed = measured_speed(str(network.device), torch.get_num_threads())
-        self.plan = plan(self.plain, norm, seconds, speed)
+        self.plan = plan(self.plain, norm, seconds, speed, self.core)
 
     def carried_out(self) -> Pieces:
         with limited(self.begin + self.seconds - now()):
@@ -153,7 +190,7 @@ class _Run:
         return bool((size.reshape(-1) >= self.pieces.bound.reshape(-1)).all())
 
     def _improve(self) -> None:
-        network, norm, pieces, limit = self.plain, self.norm, self.pieces, self.pieces.steps
+        network, norm, pieces, limit = self.core, self.norm, self.pieces, self.pieces.steps
         descent, newton, alone = self.plan.descent, self.plan.newton, self.plan.alone
         found = None
         if not self.plan.ahead.omitted:

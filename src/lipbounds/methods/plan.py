@@ -86,10 +86,13 @@ class Plan:
         return "\n".join(rows)
 
 
-def plan(network: Network, norm: float, seconds: float, speed: float) -> Plan:
+def plan(
+    network: Network, norm: float, seconds: float, speed: float, core: Network | None = None
+) -> Plan:
     """For a network without pools kept whole; speed: multiply-adds of a Cholesky factorisation in a
-    second."""
+    second; core: what the cheap bounds are followed by is of it, where it is another network."""
     cheap = _cheap(network, norm, seconds, speed)
+    network = network if core is None else core
     newton = _newton(network, norm, speed)
     descent = _descent(network, norm, speed, newton)
     alone = replace(descent, name="each piece alone", steps=None)

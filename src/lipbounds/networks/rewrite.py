@@ -138,7 +138,7 @@ def _after_maxima(stage: Stage, maxima: Stage) -> SlopeStage | None:
     parts = []
     for i, (function, _) in enumerate(stage.parts):
         index = (owner[first] == i).nonzero()[:, 0]
-        moved = _for_neurons(function, stage, first[index])
+        moved = for_neurons(function, stage, first[index])
         if moved is None:
             return None
         parts.append((moved, index))
@@ -147,7 +147,7 @@ def _after_maxima(stage: Stage, maxima: Stage) -> SlopeStage | None:
     return SlopeStage(parts, len(first), owner.device)
 
 
-def _for_neurons(function: Activation, stage: SlopeStage, index: torch.Tensor) -> Activation | None:
+def for_neurons(function: Activation, stage: SlopeStage, index: torch.Tensor) -> Activation | None:
     """`function`, one of those of `stage`, as neurons `index` have it: the same one unless each
     neuron has its own slopes. Of such ones only a PReLU can be built anew; None for the others."""
     if not isinstance(function.alpha, torch.Tensor) and not isinstance(function.beta, torch.Tensor):

@@ -22,6 +22,7 @@ from .network import Affine, Network
 
 SLACK = 2.0**-480
 LEAST_NORMAL = 2.0**-1022
+POWERS, TINY = 8, 1e-300  # iterations for an estimated norm; of what is divided by
 Scaled = tuple[Operator | None, Tensor | int]  # the operator, None for itself; its exponent
 _KNOWN: WeakKeyDictionary[Operator, dict[int, Scaled]] = WeakKeyDictionary()  # operators are
 # immutable, and several bounds ask for the norms of the same scaled ones
@@ -158,3 +159,32 @@ def _connected(network: Network) -> Tensor:
             reached = (factor.absolute().apply(alive) > 0).to(alive)
             alive = reached.reshape(-1, reached.shape[-1]).amax(0)
     return alive > 0
+
+
+def evened(network: Network) -> tuple[Network, Tensor]:
+    """The network with each map times a power of two, so that it and the stage behind it change the
+    length of a vector by little, and the exponent (*batch_shape) of what linearisations are less
+    by. Where a layer after the other shrinks what it is given, as balanced ones may, multipliers
+    are of very different sizes, and rounding stops a method early that optimises them."""
+    affines, total = [], torch.zeros(network.batch_shape, dtype=torch.int32, device=network.device)
+    for k, affine in enumerate(network.affines):
+        operator = affine.operator
+        if not isinstance(operator, Identity):
+            gain = network.stages[k].norm(2.0) if k < network.depth else 1.0
+            size = torch.frexp(gain * _estimated_length(operator)).exponent
+            operator, total = operator.scaled(-size), total + size
+        affines.append(Affine(operator, affine.offset))
+    return Network(tuple(affines), network.stages, network.input_shape), total
+
+
+def _estimated_length(operator: Operator) -> Tensor:
+    """About the spectral norm, by a few power iterations; no bound. 1 for a map that is zero."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(1, operator.shape[1], generator=generator, dtype=torch.float64)
+    vector = vector.to(operator.device)
+    for _ in range(POWERS):
+        image = operator.apply(vector)
+        vector = operator.adjoint(image)
+        vector = vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp(min=TINY)
+    length = torch.linalg.vector_norm(operator.apply(vector), dim=-1).squeeze(-1)
+    return torch.where(length > 0, length, 1.0)

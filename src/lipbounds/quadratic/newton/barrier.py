@@ -30,6 +30,7 @@ ARMIJO = 0.1  # of the decrease that the slope promises is to be had
 SHORTEST_STEP = 2.0**-14  # of Newton's; shorter ones are rounding
 GAIN = 0.05  # of phi, for which a step is repeated
 PATIENCE = 30  # steps without gain
+CENTRING = 1.0  # of phi, which a step on the way to the central path gains
 NEAR = 1e-4  # relative
 NEARBY = 50.0  # squared Newton decrement beyond which the estimate from below is 0 anyway
 SHARP = 1e-9  # relative: what the last block's multiplier exceeds its least value by at the end
@@ -340,9 +341,10 @@ def minimised(
 
     A program is solved where its value, or the central path, is within a share `tolerance` of the
     optimum, or where rounding lets nothing move, or after PATIENCE steps that neither lower its
-    value by that share nor raise t. It ends then, or after `steps` steps, or where
-    finished(indices, values, lower) (b',), called after each step for the programs still running,
-    says so; lower estimates their optima, and is no proof. `report` is called where t is raised.
+    value by that share, nor phi by CENTRING, nor raise t. It ends then, or after `steps` steps, or
+    where finished(indices, values, lower) (b',), called after each step for the programs still
+    running, says so; lower estimates their optima, and is no proof. `report` is called where t is
+    raised.
     """
     indices, barrier = torch.arange(len(start.t), device=start.t.device), Barrier(forms)
     copies = (start.theta.clone() for _ in range(3))
@@ -357,7 +359,9 @@ def minimised(
         point, estimate, stuck = barrier.advance(before)
         lower = torch.maximum(lower, estimate)
         better, raised = point.value < least, point.t > before.t
-        idle = torch.where((point.value < (1 - tolerance) * least) | raised, 0.0, idle + 1)
+        nearer = before.phi - point.phi > CENTRING  # to the central path: as long as that goes on
+        moved = (point.value < (1 - tolerance) * least) | raised | nearer
+        idle = torch.where(moved, 0.0, idle + 1)
         least = torch.where(better, point.value, least)
         path.value[indices], path.least[indices[better]] = least, point.theta[better]
         deep = raised & (forms.side > 2 * NEAR * before.t * least)
