@@ -11,12 +11,14 @@ from torch import Tensor
 
 
 class Status(StrEnum):
-    """How a method ended: with all it can prove, or stopped by one of its limits."""
+    """How a method ended: with all it can prove, or stopped by one of its limits, or because in
+    double precision no step gains any more."""
 
     CONVERGED = "converged"
     TIME = "time"
     STEPS = "steps"
     MEMORY = "memory"
+    PRECISION = "precision"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from lipbounds.quadratic.newton.feasibility import certified, feasible
 from lipbounds.quadratic.newton.forms import chain_forms
 from lipbounds.quadratic.newton.mixed_forms import MixedForms, has_linear_neurons
 from lipbounds.quadratic.newton.programs import _forms, _theta
+from lipbounds.results import Status
 from lipbounds.studies.cases.analytic import sawtooth, square
 from lipbounds.studies.cases.random import gaussian
 
@@ -486,3 +487,20 @@ def test_sensitivity_of_an_ensemble_by_K_5():
     together = lb.sensitivity(lb.from_weights(weights), eps, "K_5")
     for network, moved in zip(networks, together, strict=True):
         torch.testing.assert_close(moved, lb.sensitivity(network, eps, "K_5"), rtol=1e-6, atol=0)
+
+
+def test_a_program_that_gains_no_more_is_not_called_converged(monkeypatch):
+    network = gaussian([6, 12, 12, 3], 0)
+    assert lb.bound(network, "K_5", 2).status is Status.CONVERGED
+    monkeypatch.setattr(barrier, "PATIENCE", 0)
+    monkeypatch.setattr(barrier, "CENTRING", math.inf)
+    for norm in (1, 2):  # in l-infinity the first steps close the few pieces that matter
+        found = lb.bound(network, "K_5", norm)
+        assert found.status is Status.PRECISION and "gain no more" in found.reason
+        assert found.upper >= lb.lower_bound(network, norm, seconds=0.5).lower
+
+
+def test_its_own_limit_of_steps_is_not_called_converged(monkeypatch):
+    monkeypatch.setattr(programs, "STEPS", 3)
+    found = lb.bound(gaussian([6, 12, 12, 3], 0), "K_5", math.inf)
+    assert found.status is Status.PRECISION

@@ -163,14 +163,16 @@ class _Run:
     def ended(self) -> tuple[Status, str]:
         """The status, and what is left."""
         pieces, newton = self.pieces, self.plan.newton
-        open = pieces.open
-        if not bool(open.any()):
+        left, given_up = pieces.open, int(pieces.given_up.sum())
+        if not bool(left.any()):
+            if given_up:
+                return Status.PRECISION, f"{given_up} of {pieces.count} programs gain no more"
             return Status.CONVERGED, ""
         if newton.omitted:
             return newton.short, f"{newton.name} {newton.omitted}"
-        spent = bool((pieces.spent[open] >= pieces.steps).all())
+        spent = bool((pieces.spent[left] >= pieces.steps).all())
         status = Status.STEPS if spent else Status.TIME
-        return status, f"{int(open.sum())} of {pieces.count} programs open"
+        return status, f"{int(left.sum())} of {pieces.count} programs open"
 
     def _compute(self, name: str) -> None:
         """A cheap bound of the network; K_4, which is often less in one of the two treatments, also

@@ -22,6 +22,7 @@ class Pieces:
         self.uppers, self.steps = uppers, steps
         self.told: Callable[[Tensor], None] | None = None  # of each better bound
         self.waiting = torch.ones_like(uppers, dtype=torch.bool)
+        self.stalled = torch.zeros_like(self.waiting)  # that wait no more, but are not solved
         self.spent = torch.zeros_like(uppers, dtype=torch.long)  # steps of each piece alone
         self.floors = torch.zeros_like(uppers[:, 0])
         self.clock = now()  # when the step began
@@ -45,7 +46,16 @@ class Pieces:
     @property
     def open(self) -> Tensor:
         """Those that may raise their network's bound, (S, pieces)."""
-        return self.waiting & (self.uppers > self.floors.unsqueeze(-1)) & (self.uppers > 0)
+        return self.waiting & self._count
+
+    @property
+    def given_up(self) -> Tensor:
+        """The same of those that no step improves, though they are not solved."""
+        return self.stalled & ~self.waiting & self._count
+
+    @property
+    def _count(self) -> Tensor:
+        return (self.uppers > self.floors.unsqueeze(-1)) & (self.uppers > 0)
 
     def greatest(self, size: int) -> tuple[Tensor, Tensor] | None:
         """Up to `size` open pieces that have steps left, the greatest first; None where there are

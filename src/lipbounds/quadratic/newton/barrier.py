@@ -30,6 +30,7 @@ ARMIJO = 0.1  # of the decrease that the slope promises is to be had
 SHORTEST_STEP = 2.0**-14  # of Newton's; shorter ones are rounding
 GAIN = 0.05  # of phi, for which a step is repeated
 PATIENCE = 30  # steps without gain
+SURE = 1e-3  # relative distance to the estimate of the optimum, within which one is solved
 CENTRING = 1.0  # of phi, which a step on the way to the central path gains
 NEAR = 1e-4  # relative
 NEARBY = 50.0  # squared Newton decrement beyond which the estimate from below is 0 anyway
@@ -318,7 +319,8 @@ class Path:
     """What `minimised` has found, the least `value` (b,), and multipliers (b, N): of that value; of
     the last point near the central path at least NEAR from the optimum, well inside the cone; and
     of the first such point, from where other pieces of the network may start. `last`: from where
-    programs may go on; `solved` (b,): those that need not; steps taken (b,)."""
+    programs may go on; `solved` (b,): those that need not; `stalled` (b,): those of them that gain
+    no more, further than SURE from the estimate of the optimum; steps taken (b,)."""
 
     value: Tensor
     least: Tensor
@@ -326,6 +328,7 @@ class Path:
     first: Tensor
     last: Point
     solved: Tensor
+    stalled: Tensor
     steps: Tensor
 
 
@@ -349,7 +352,7 @@ def minimised(
     indices, barrier = torch.arange(len(start.t), device=start.t.device), Barrier(forms)
     copies = (start.theta.clone() for _ in range(3))
     none = torch.zeros_like(indices)
-    path = Path(start.value.clone(), *copies, start[indices], none.bool(), none)
+    path = Path(start.value.clone(), *copies, start[indices], none.bool(), none.bool(), none)
     point = start
     least, lower, idle = (x * point.value for x in (1.0, 0.0, 0.0))
     for _ in range(steps):
@@ -372,7 +375,9 @@ def minimised(
         path.steps[indices] += 1
         solved = (lower > 0) & (least - lower <= tolerance * least)
         solved |= raised & (barrier.forms.side <= 2 * tolerance * before.t * least)
-        solved |= stuck | (idle > PATIENCE)
+        still = stuck | (idle > PATIENCE)
+        path.stalled[indices] = still & ~solved & (least - lower > SURE * least)
+        solved |= still
         path.solved[indices] = solved
         if report is not None and bool(raised.any()):
             report(path)

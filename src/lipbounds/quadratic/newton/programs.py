@@ -59,9 +59,11 @@ def improved(
         if not first:
             done = path.solved | (path.value < pieces.floors[samples])
             pieces.waiting[samples, indices] &= ~done
+            pieces.stalled[samples, indices] = path.stalled
         elif forms.moving is None and not network.batch_shape and left() > proof:
             shared = _multipliers(network, forms, path.first[0])
             pieces.cap(certified_pieces(network, norm, shared))
+        pieces.stalled |= pieces.waiting & (pieces.spent >= STEPS)
         pieces.waiting &= pieces.spent < STEPS
         first = False
 
