@@ -62,8 +62,9 @@ docs:
 	cp results/figures/*.png docs/figures/
 	cp results/tables/test4_paper.md results/tables/test5_comparison.md docs/tables/
 
+# A process per core, with one thread.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES)
 
 audit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m audit --networks 100000 --pairs 1000000 --workers $(CORES)
