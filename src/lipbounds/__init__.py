@@ -4,6 +4,7 @@ from .comparison import compare
 from .errors import LipboundsError, UnsupportedError
 from .frontends.modules import from_torch
 from .frontends.onnx_files import from_onnx
+from .frontends.programs import from_exported
 from .methods.registry import BOUNDS
 from .methods.run import bound, bounds
 from .methods.sensitivity import sensitivity
@@ -29,6 +30,7 @@ __all__ = [
     "compare",
     "exact",
     "explicit",
+    "from_exported",
     "from_onnx",
     "from_torch",
     "from_weights",

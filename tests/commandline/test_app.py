@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from decimal import ROUND_CEILING, ROUND_FLOOR
@@ -38,6 +39,7 @@ def folder(tmp_path):
     module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     torch.save(module, tmp_path / "module.pt")
     torch.save(module.state_dict(), tmp_path / "weights.pt")
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 4),)), tmp_path / "program.pt2")
     example, options = (torch.zeros(1, 4),), {"opset_version": 13, "dynamo": False}
     torch.onnx.export(Residual(), example, tmp_path / "residual.onnx", **options)
     softmax = nn.Sequential(module, nn.Softmax(1))
@@ -45,6 +47,7 @@ def folder(tmp_path):
     (tmp_path / "text.onnx").write_text("no model")
     (tmp_path / "text.npz").write_text("no arrays")
     (tmp_path / "text.pt").write_text("no weights")
+    (tmp_path / "text.pt2").write_text("no program")
     (tmp_path / "notes.txt").write_text("no network")
     np.savez(tmp_path / "other.npz", A=np.ones((2, 2)))
     np.savez(tmp_path / "gap.npz", W0=np.ones((2, 2)), W2=np.ones((2, 2)))
@@ -96,6 +99,7 @@ def test_inspect_says_what_there_is(folder):
         assert words in text
     text = called("inspect", folder / "residual.onnx").stdout
     assert "4 of them carried on" in " ".join(text.split())
+    assert re.search(r"differs from the file's outputs by \d.\de-\d\d of the largest", text)
 
 
 def test_softmax_is_left_out_on_request(folder):
@@ -108,6 +112,9 @@ def test_a_pickled_module_is_loaded_on_trust_alone(folder):
     arguments = ("bounds", folder / "module.pt", "--method", "K_4", "--shape", 4)
     assert "may run any code" in called(*arguments, code=2).stderr
     called(*arguments, "--trust")
+    arguments = ("bounds", folder / "program.pt2", "--method", "K_4")
+    assert "can run any code" in called(*arguments, code=2).stderr
+    called(*arguments, "--trust")
 
 
 MISTAKES = {
@@ -115,9 +122,10 @@ MISTAKES = {
     "no model": (("inspect", "text.onnx"), "no ONNX file"),
     "no arrays": (("inspect", "text.npz"), "no whole .npz file"),
     "no weights": (("inspect", "text.pt"), "text.pt"),
+    "no program": (("inspect", "text.pt2", "--trust"), "no whole file of torch.export.save"),
     "other kind": (("inspect", "notes.txt"), ".txt is not known"),
-    "other arrays": (("inspect", "other.npz"), "must hold W0, W1"),
-    "missing arrays": (("inspect", "gap.npz"), "must hold W0, W1"),
+    "other arrays": (("inspect", "other.npz"), "must hold matrices W0, W1"),
+    "missing arrays": (("inspect", "gap.npz"), "must hold matrices W0, W1"),
     "weights alone": (("inspect", "weights.pt"), "lipbounds.from_torch"),
     "norm": (("bounds", "weights.npz", "--norm", "3"), "none of 1, 2, inf"),
     "method": (("bounds", "weights.npz", "--method", "K_9"), "unknown bound"),

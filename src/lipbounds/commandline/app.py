@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import LipboundsError, UnsupportedError
+from ..frontends.equality import Imported
 from ..methods.registry import PAPER, registered
 from ..networks.network import Network
 from ..truth.run import lower_bound
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Model = Annotated[Path, typer.Argument(help="An .onnx, .npz, .pt or .pth file.")]
+Model = Annotated[Path, typer.Argument(help="An .onnx, .npz, .npy, .mat, .pt2, .pt or .pth file.")]
 Norms = Annotated[
     list[str] | None, typer.Option("--norm", help="1, 2 or inf; may be repeated. All by default.")
 ]
@@ -42,8 +43,10 @@ Shape = Annotated[
     str | None, typer.Option(help="Of one input, as 3,32,32, where the file leaves it open.")
 ]
 Logits = Annotated[bool, typer.Option(help="Leave out a softmax at the end.")]
-Activation = Annotated[str, typer.Option(help="Between the weights of an .npz file.")]
-Trust = Annotated[bool, typer.Option(help="Load a pickled module, which may run any code.")]
+Activation = Annotated[str, typer.Option(help="Between the matrices of an .npz or .mat file.")]
+Trust = Annotated[
+    bool, typer.Option(help="Load a .pt2 or a pickled module, which may run any code.")
+]
 
 
 def main() -> None:
@@ -71,7 +74,7 @@ def bounds(
     Example: lipbounds bounds network.onnx --norm inf --time 60
     """
     norms, names = _norms(norm), _methods(method or ["all"])
-    network = _loaded(model, shape, logits, activation, trust)
+    network = _loaded(model, shape, logits, activation, trust).network
     console = Console(stderr=True)
     with console.status("lower bounds") as status:
         lower = {p: _lower(network, p, LOWER_SHARE * time / len(norms)) for p in norms}
@@ -107,11 +110,13 @@ def inspect(
     Example: lipbounds inspect network.onnx
     """
     norms = _norms(norm)
-    network = _loaded(model, shape, logits, activation, trust)
-    console = Console()
+    found = _loaded(model, shape, logits, activation, trust)
+    network, console = found.network, Console()
     inputs = network.input_shape or (network.input_size,)
     shown = " x ".join(map(str, inputs))
     console.print(f"inputs {shown}, outputs {network.output_size}, stages {network.depth}")
+    if found.difference is not None:
+        console.print(f"differs from the file's outputs by {found.difference:.1e} of the largest")
     table = Table("map or stage", "size", "", box=None)
     for row in layers(network):
         table.add_row(*map(escape, row))
@@ -140,7 +145,7 @@ def _methods(given: Sequence[str]) -> list[str]:
         raise typer.BadParameter(str(error)) from None
 
 
-def _loaded(model, shape, logits, activation, trust) -> Network:
+def _loaded(model, shape, logits, activation, trust) -> Imported:
     try:
         sizes = None if shape is None else [int(part) for part in shape.split(",")]
     except ValueError:

@@ -23,8 +23,17 @@ class Source:
     remedy: str
 
 
-def check_equal(network: Network, source: Source, eps: float) -> float:
-    """The largest difference found, relative to the largest output; eps: the source's precision.
+@dataclass(frozen=True)
+class Imported:
+    """A network, and how far it was from its source at most on the inputs tried, relative to the
+    largest output; None where there is no source but weights."""
+
+    network: Network
+    difference: float | None = None
+
+
+def checked(network: Network, source: Source, eps: float) -> Imported:
+    """The network with the largest difference found; eps: the source's precision.
 
     Raises UnsupportedError where it is more than rounding explains: what was converted is not what
     is computed. Inputs at which the source's output is not finite do not count.
@@ -52,7 +61,7 @@ def check_equal(network: Network, source: Source, eps: float) -> float:
             f"{source.dtype} explains {float(slack[k]):.3g}; {source.remedy}"
         )
     size = ours.abs().amax(1).clamp(min=torch.finfo(torch.float64).tiny)
-    return float((difference / size).where(finite, 0).max())
+    return Imported(network, float((difference / size).where(finite, 0).max()))
 
 
 def _with_slack(

@@ -26,7 +26,7 @@ from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.network import Network
 from . import pieces
-from .equality import Source, check_equal
+from .equality import Imported, Source, checked
 from .exported import graph_of
 from .lowering import lowered
 from .pieces import Piece, Shape
@@ -48,16 +48,20 @@ def from_torch(module: nn.Module, input_shape: Sequence[int]) -> Network:
     Sequential, naming the place, and LipboundsError for shapes that do not fit, weights that are
     not finite, or batch norm or dropout in training mode.
     """
+    return imported(module, input_shape).network
+
+
+def imported(module: nn.Module, input_shape: Sequence[int]) -> Imported:
+    """As `from_torch`, with the largest difference to the module that was found."""
     check_device("from_torch")
     _require_module(module)
     module = _unwrapped(module)
-    shape = _checked_shape(input_shape)
+    shape = checked_shape(input_shape)
     # Tensors made in inference mode could not be differentiated afterwards.
     with torch.inference_mode(False), torch.no_grad():
         network = _network(module, shape)
-        source = Source("module", partial(_output, module), _number_type(module), PATCHED)
-        check_equal(network, source, _roundoff(source.dtype, network.device))
-    return network
+        source = Source("module", partial(_output, module), number_type(module), PATCHED)
+        return checked(network, source, roundoff(source.dtype, network.device))
 
 
 def _network(module: nn.Module, shape: Shape) -> Network:
@@ -101,12 +105,12 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
-def _number_type(module: nn.Module) -> torch.dtype:
+def number_type(module: nn.Module) -> torch.dtype:
     tensors = chain(module.parameters(), module.buffers())
     return next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
 
 
-def _roundoff(dtype: torch.dtype, device: torch.device) -> float:
+def roundoff(dtype: torch.dtype, device: torch.device) -> float:
     """The module's relative precision: in float32 products may be taken in TF32 or bfloat16."""
     reduced = torch.get_float32_matmul_precision() != "highest" or device.type != "cpu"
     if dtype == torch.float32 and reduced:
@@ -142,7 +146,7 @@ def _require_module(module) -> None:
     raise LipboundsError(f"module must be a torch.nn.Module, not of type {kind}; {remedy}")
 
 
-def _checked_shape(input_shape) -> Shape:
+def checked_shape(input_shape) -> Shape:
     try:
         if any(isinstance(n, bool) for n in input_shape):
             raise TypeError
