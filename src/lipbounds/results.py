@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +47,15 @@ class Bound:
     norm: float = math.nan
     treatment: str = "implicit"
     seconds: float = math.nan
+
+    @classmethod
+    def of_parts(cls, upper: float | Tensor, statuses: Sequence[Status], parts: str) -> Bound:
+        """Of several `parts` (their name in the plural), that ended by `statuses`."""
+        order = (Status.TIME, Status.PRECISION, Status.CONVERGED)
+        worst = min(statuses, key=order.index, default=Status.CONVERGED)
+        unsolved = len(statuses) - statuses.count(Status.CONVERGED)
+        left = f"{unsolved} of {len(statuses)} {parts} not solved" if unsolved else ""
+        return cls(upper, None, worst, left)
 
     @property
     def reason(self) -> str:

@@ -14,11 +14,16 @@ import lipbounds as lb
 from lipbounds.errors import LipboundsError, UnsupportedError
 from lipbounds.linear.operators import Dense
 from lipbounds.methods import eclipse as module
-from lipbounds.methods.eclipse import eclipse, eclipse_fast
+from lipbounds.methods.eclipse import eclipse_fast
 from lipbounds.methods.product import product
 from lipbounds.networks.network import Affine, Network
 from lipbounds.networks.stages import PoolStage, SlopeStage
+from lipbounds.results import Status
 from lipbounds.studies.cases import analytic
+
+
+def eclipse(network, norm, **options):
+    return module.eclipse(network, norm, **options).upper
 
 
 def gaussian(sizes, seed=0):
@@ -121,14 +126,18 @@ def test_known_values():
 def test_no_time_or_a_failing_solver_leave_the_closed_form(monkeypatch):
     network = lb.from_weights(gaussian([6, 8, 8, 3]))
     fast = eclipse_fast(network, 2)
-    assert eclipse(network, 2) < 0.95 * fast
-    assert eclipse(network, 2, seconds=0.0) == fast
+    found = module.eclipse(network, 2)
+    assert found.upper < 0.95 * fast and found.status is Status.CONVERGED and not found.left
+    found = module.eclipse(network, 2, seconds=0.0)
+    assert found.upper == fast and found.status is Status.TIME
+    assert found.left == "2 of 2 stages not solved"
 
     def failing(*arguments):
         raise LipboundsError("failed")
 
     monkeypatch.setattr(module, "solve", failing)
-    assert eclipse(network, 2) == fast
+    found = module.eclipse(network, 2)
+    assert found.upper == fast and found.status is Status.PRECISION
 
 
 def test_wide_networks_take_no_solver():

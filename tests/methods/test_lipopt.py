@@ -27,10 +27,15 @@ from lipbounds.linear.operators import dense
 from lipbounds.methods import krivine
 from lipbounds.methods import lipopt as module
 from lipbounds.methods.averaged import averaged
-from lipbounds.methods.lipopt import lipopt
 from lipbounds.networks.activations import hardswish, leaky_relu
 from lipbounds.networks.averaged_map import averaged_map
+from lipbounds.results import Status
 from lipbounds.studies.cases.analytic import sawtooth, square
+
+
+def lipopt(network, norm, **options):
+    return module.lipopt(network, norm, **options).upper
+
 
 NORMS = (1.0, math.inf)
 CLOSE = 1e-6  # of the value: what HiGHS leaves to be paid for by the certificate
@@ -242,10 +247,10 @@ def test_box_maximum_holds_for_random_polynomials(shape):
         polynomial *= rng.random(shape) < 0.7
         exact = brute_maximum(polynomial)
         for clusters in (krivine.paths(polynomial), krivine.cliques(polynomial, len(shape))):
-            value = krivine.box_maximum(polynomial, clusters, 10.0)
+            value, _ = krivine.box_maximum(polynomial, clusters, 10.0)
             assert exact <= value
         everything = krivine.cliques(polynomial, sum(shape))
-        value = krivine.box_maximum(polynomial, everything, 10.0)
+        value, _ = krivine.box_maximum(polynomial, everything, 10.0)
         assert value >= exact
         if len(shape) == 1:
             assert value == pytest.approx(exact, rel=1e-9, abs=1e-12)
@@ -293,17 +298,19 @@ def test_no_answer_of_the_solver_is_trusted(monkeypatch, answer):
     monkeypatch.setattr(krivine, "linprog", dishonest)
     for _ in range(20):
         polynomial = rng.standard_normal((3, 3, 2))
-        value = krivine.box_maximum(polynomial, krivine.paths(polynomial), 10.0)
+        value, _ = krivine.box_maximum(polynomial, krivine.paths(polynomial), 10.0)
         assert value >= brute_maximum(polynomial)
 
 
 def test_every_row_counts_with_k_4_when_time_is_up(monkeypatch):
     network = lb.from_weights([np.array([[1.0, 2.0], [-3.0, 1.0]]), np.array([[1.0, 1.0]])])
     exact, k_4 = lipopt(network, math.inf), float(averaged(network, math.inf))
-    assert exact < k_4
+    assert exact < k_4 and module.lipopt(network, math.inf).status is Status.CONVERGED
     assert lipopt(network, math.inf, seconds=0.0) == k_4
     monkeypatch.setattr(krivine, "linprog", lambda *a, **o: SimpleNamespace(x=None, status=1))
-    assert lipopt(network, math.inf) == k_4
+    found = module.lipopt(network, math.inf)
+    assert found.upper == k_4 and found.status is Status.TIME
+    assert found.left == "1 of 1 rows not solved"
 
 
 @pytest.mark.parametrize("status", [2, 3, 4])

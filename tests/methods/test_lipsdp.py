@@ -3,6 +3,7 @@
 import math
 import sys
 
+import cvxpy
 import numpy as np
 import oracles
 import pytest
@@ -13,9 +14,17 @@ import lipbounds as lb
 from lipbounds.errors import LipboundsError, UnsupportedError
 from lipbounds.methods import lipsdp as module
 from lipbounds.methods.eclipse import eclipse, eclipse_fast
-from lipbounds.methods.lipsdp import lipsdp_layer, lipsdp_neuron
 from lipbounds.quadratic import conic as solvers
+from lipbounds.results import Status
 from lipbounds.studies.cases import analytic
+
+
+def lipsdp_neuron(network, norm, **options):
+    return module.lipsdp_neuron(network, norm, **options).upper
+
+
+def lipsdp_layer(network, norm, **options):
+    return module.lipsdp_layer(network, norm, **options).upper
 
 
 def gaussian(sizes, seed=0):
@@ -41,7 +50,7 @@ def test_orderings(seed):
     exact = oracles.norms_of(jacobians, 2).max()
     neuron, layer = (float(f(sample.network, 2)) for f in (lipsdp_neuron, lipsdp_layer))
     assert exact <= neuron <= layer * (1 + 2e-4)
-    assert neuron <= float(eclipse(sample.network, 2)) * (1 + 2e-4)
+    assert neuron <= float(eclipse(sample.network, 2).upper) * (1 + 2e-4)
 
 
 @pytest.mark.parametrize("level", [1, 2, 4])
@@ -99,6 +108,8 @@ def test_time_that_runs_out_leaves_a_valid_value():
     for seconds in (0.0, 0.02):
         value = float(lipsdp_neuron(network, 2, seconds=seconds))
         assert full * (1 - 1e-6) <= value <= float(eclipse_fast(network, 2))
+    assert module.lipsdp_neuron(network, 2).status is Status.CONVERGED
+    assert module.lipsdp_neuron(network, 2, seconds=0.0).status is Status.TIME
 
 
 def test_first_order_solver(monkeypatch):
@@ -106,6 +117,22 @@ def test_first_order_solver(monkeypatch):
     exact = float(lipsdp_neuron(network, 2))
     monkeypatch.setattr(solvers, "INTERIOR_POINT_WORK", 0)
     assert exact * (1 - 1e-6) <= float(lipsdp_neuron(network, 2)) <= exact * (1 + 3e-3)
+    assert module.lipsdp_neuron(network, 2, seconds=0.0).status is Status.TIME
+
+
+def test_what_the_solver_prints_is_not_on_stdout(monkeypatch, capsys):
+    """SCS writes of its failures, asked or not; by Python's stdout."""
+    original = cvxpy.Problem.solve
+
+    def loud(*arguments, **options):
+        print("ERROR: could not determine problem status.")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(cvxpy.Problem, "solve", loud)
+    monkeypatch.setattr(solvers, "INTERIOR_POINT_WORK", 0)
+    lipsdp_neuron(gaussian([4, 6, 6, 2]), 2)
+    printed = capsys.readouterr()
+    assert printed.out == "" and "ERROR" in printed.err
 
 
 def test_wrong_multipliers_stay_sound(monkeypatch):
@@ -128,8 +155,6 @@ def test_wrong_multipliers_stay_sound(monkeypatch):
 
 @pytest.mark.parametrize("status", ["infeasible", "unbounded", "solver_error"])
 def test_a_failing_solver_is_named(monkeypatch, status):
-    import cvxpy
-
     monkeypatch.setattr(cvxpy.Problem, "solve", lambda *a, **k: None)
     monkeypatch.setattr(cvxpy.Problem, "status", property(lambda problem: status))
     with pytest.raises(LipboundsError, match=f"lipsdp_layer.*{status}"):

@@ -23,6 +23,7 @@ from ..networks.network import Affine, Network
 from ..networks.stages import Stage
 from ..quadratic.conic import cvxpy, solve
 from ..quadratic.form import Form, Multipliers, certified, single
+from ..results import Bound, Status
 
 STIFF = 1e-6  # tau of a neuron with one slope only, in units of C H C^T: it should be 0
 
@@ -45,26 +46,31 @@ def eclipse_fast(network: Network, norm: float) -> Tensor:
     )
 
 
-def eclipse(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
+def eclipse(network: Network, norm: float, seconds: float = 60.0) -> Bound:
     """ECLipsE: per stage the tau that minimises lambda_max(W_k Sigma_k W_k^T), looking one layer
     ahead, by a semidefinite program of the stage's size (sec. 3: maximise c with Sigma_k^-1 >=
     c W_k^T W_k). With H = G G^T that is LipSDP-Neuron of the network G, stage k, W_k.
 
     seconds: for the whole call; a stage without a solution in that time keeps the closed form of
     ECLipsE-Fast. The result is never above that of ECLipsE-Fast.
-    Returns an upper bound of D*_2, a 0-d tensor. Raises as `eclipse_fast`, and LipboundsError
-    where cvxpy is missing.
+    `upper` is a bound of D*_2, a 0-d tensor; `status` says how the solver ended, where it has not
+    come to its end at all stages. Raises as `eclipse_fast`, and LipboundsError where cvxpy is
+    missing.
     """
     form, deadline = _form(network, norm, "eclipse"), now() + seconds
     if not form.cheap > 0:
-        return form.cheap
+        return Bound(form.cheap)
     cvxpy()
+    statuses = []
 
     def ahead(k: int, h: Tensor) -> Tensor:
-        return _looking_ahead(network, k, h, deadline - now())
+        tau, status = _looking_ahead(network, k, h, deadline - now())
+        statuses.append(status)
+        return tau
 
     both = _propagated(network, ahead), closed_form(network)
-    return torch.minimum(*(certified(form, form.from_network(one)) for one in both))
+    upper = torch.minimum(*(certified(form, form.from_network(one)) for one in both))
+    return Bound.of_parts(upper, statuses, "stages")
 
 
 def closed_form(network: Network) -> Multipliers:
@@ -120,48 +126,51 @@ def _closed_form(stage: Stage, h: Tensor) -> Tensor:
     return norm * stage.closed_form()[0]
 
 
-def _looking_ahead(network: Network, k: int, h: Tensor, seconds: float) -> Tensor:
-    """ECLipsE's tau of stages[k], or the closed form where that is no better or time is up."""
+def _looking_ahead(network: Network, k: int, h: Tensor, seconds: float) -> tuple[Tensor, Status]:
+    """ECLipsE's tau of stages[k], or the closed form where that is no better or time is up; and how
+    the solver ended."""
     stage, following = network.stages[k], network.affines[k + 1]
-    candidates = [_closed_form(stage, h)]
+    candidates, status = [_closed_form(stage, h)], Status.TIME
     if seconds > 0:
         values, vectors = torch.linalg.eigh(h)
         kept = values > 1e-14 * values[-1]
         root = vectors[:, kept] * values[kept].sqrt()
-        candidates += _solved(root, stage, following, candidates[0], seconds)
+        solved, status = _solved(root, stage, following, candidates[0], seconds)
+        candidates += solved
     best, least = candidates[0], torch.inf
     for tau in candidates:
         sigma = _ellipsoid(stage, h, tau)
         if sigma is not None and _greatest(_sandwich(following.operator, sigma)) < least:
             best, least = tau, _greatest(_sandwich(following.operator, sigma))
-    return best
+    return best, status
 
 
 def _solved(
     root: Tensor, stage: Stage, following: Affine, closed: Tensor, seconds: float
-) -> list[Tensor]:
+) -> tuple[list[Tensor], Status]:
     """tau by the semidefinite program, also slightly enlarged, as the solver may be short of it;
-    `closed` for neurons with one slope only."""
+    `closed` for neurons with one slope only; and how the solver ended."""
     first = Affine(Dense(root), torch.zeros(len(root), dtype=root.dtype, device=root.device))
     form = Form(Network((first, following), (stage,)), ball=True)
     if not form.cheap > 0:
         return []
     try:
-        multipliers = solve(form, "eclipse", seconds).multipliers
+        solution = solve(form, "eclipse", seconds)
     except UnsupportedError:
         raise
     except LipboundsError:
-        return []
+        return [], Status.PRECISION
+    multipliers = solution.multipliers
     if (
         multipliers is None
         or not min(m.max() for m in (multipliers.input, *multipliers.stages)) > 0
     ):
-        return []
+        return [], solution.status
     own = form.to_network(multipliers)
     weight = own.stages[0] / own.input.max()
     tau = 1.0 / weight.clamp(min=1e-9 * float(weight.max()))
     tau = torch.where(form.fixed[0], closed, tau)
-    return [tau * (1 + slack) for slack in (0.0, 1e-6, 1e-4)]
+    return [tau * (1 + slack) for slack in (0.0, 1e-6, 1e-4)], solution.status
 
 
 def _sandwich(operator: Operator, symmetric: Tensor) -> Tensor:

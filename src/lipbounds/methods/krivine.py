@@ -25,30 +25,31 @@ from scipy.optimize import linprog
 from ..arithmetic.rounding import gamma
 from ..clock import real
 from ..errors import LipboundsError
+from ..results import Status
 
 Clusters = list[np.ndarray]  # (count, size) variables from 1 in increasing order, one array a size
 LARGEST_COLUMNS = 300_000  # where HiGHS takes about half a minute
 LARGEST_ENTRIES = 2**24
 
 
-def box_maximum(polynomial: np.ndarray, clusters: Clusters, seconds: float) -> float | None:
-    """An upper bound of max p on [0, 1]^V, proven for exactly these float64 coefficients.
+def box_maximum(polynomial: np.ndarray, clusters: Clusters, seconds: float) -> tuple[float, Status]:
+    """An upper bound of max p on [0, 1]^V, proven for exactly these float64 coefficients, infinite
+    where the time was up before there was one; and how HiGHS ended.
 
-    clusters: from `paths` or `cliques`. Returns None where the time was up. Raises LipboundsError
-    where HiGHS fails.
+    clusters: from `paths` or `cliques`. Raises LipboundsError where HiGHS fails.
     """
     if not clusters:
-        return float(polynomial.flat[0])
+        return float(polynomial.flat[0]), Status.CONVERGED
     monomials, products = _products(clusters, sum(polynomial.shape))
     p = np.zeros(len(monomials))
     support = np.argwhere(polynomial != 0)
     names = _names(_variables(polynomial.shape, support), sum(polynomial.shape))
     p[np.searchsorted(monomials, names)] = polynomial[tuple(support.T)]
     scale = 2.0 ** math.frexp(abs(p).max(initial=0.0))[1]  # HiGHS has absolute tolerances
-    multipliers = _multipliers(p / scale, products, seconds)
+    multipliers, status = _multipliers(p / scale, products, seconds)
     if multipliers is None:
-        return None
-    return scale * _certified(p / scale, products, multipliers)
+        return math.inf, status
+    return scale * _certified(p / scale, products, multipliers), status
 
 
 def paths(polynomial: np.ndarray) -> Clusters:
@@ -172,8 +173,10 @@ def _names(tuples: np.ndarray, base: int) -> np.ndarray:
     return np.sort(tuples, -1) @ (base ** np.arange(width, dtype=np.int64)[::-1])
 
 
-def _multipliers(p: np.ndarray, products: sparse.csr_array, seconds: float) -> np.ndarray | None:
-    """c >= 0 of the linear program, or None where the time was up."""
+def _multipliers(
+    p: np.ndarray, products: sparse.csr_array, seconds: float
+) -> tuple[np.ndarray | None, Status]:
+    """c >= 0 of the linear program, or None where the time was up; and how HiGHS ended."""
     result = linprog(
         products[[0]].toarray()[0],
         A_eq=products[1:],
@@ -186,7 +189,8 @@ def _multipliers(p: np.ndarray, products: sparse.csr_array, seconds: float) -> n
             f"lipopt: HiGHS failed on a linear program with {products.shape[1]} columns: "
             f"{result.message}"
         )
-    return None if result.x is None else result.x.clip(min=0)
+    status = Status.TIME if result.status else Status.CONVERGED
+    return None if result.x is None else result.x.clip(min=0), status
 
 
 def _certified(p: np.ndarray, products: sparse.csr_array, multipliers: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from ..clock import now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import Operator, dense
 from ..networks.network import Network
+from ..results import Bound, Status
 from .averaged import averaged_sums
 from .krivine import LARGEST_COLUMNS, Clusters, box_maximum, clique_columns, cliques, paths
 
@@ -29,7 +30,7 @@ CLIQUE_COLUMNS = 50_000  # seconds; paths take a fifth of that, and can be a fif
 
 def lipopt(
     network: Network, norm: float, seconds: float = 60.0, degree: int | None = None
-) -> float:
+) -> Bound:
     """The greatest, over rows (norm inf) or columns (norm 1), of a linear program's value.
 
     degree: k takes the paper's cliques, a neuron of the last hidden stage (in l1 the first) with
@@ -40,22 +41,25 @@ def lipopt(
     D*_p <= LiPopt-(k + 1) <= LiPopt-k <= paths <= K_4, and LiPopt-k = D*_p in a dense network for k
     beyond all variables but the last group's (docs/competitors.md). With one hidden stage paths are
     as good as the lowest degree. Rows are solved from the greatest K_4 down, until no K_4 exceeds
-    the greatest value. Returns an upper bound of Lip_p for p in {1, inf}. Raises UnsupportedError
-    for an ensemble, another norm, or stages other than slope stages; LipboundsError where a program
-    would be too large, or k too small, and where HiGHS fails.
+    the greatest value. `upper` is a bound of Lip_p for p in {1, inf}; `status` says whether the
+    time was up before all rows that count were solved. Raises UnsupportedError for an ensemble,
+    another norm, or stages other than slope stages; LipboundsError where a program would be too
+    large, or k too small, and where HiGHS fails.
     """
     chain = _chain(network, norm)
-    greatest, deadline = 0.0, now() + seconds
+    greatest, deadline, statuses = 0.0, now() + seconds, []
     averages = averaged_sums(network, norm).cpu()
     for row in averages.argsort(descending=True).tolist():
         value = float(averages[row])
         if value <= greatest:
             break
-        left = deadline - now()
+        left, status = deadline - now(), Status.TIME
         if left > 0:
-            value = min(value, _row_bound(chain, row, degree, left))
+            solved, status = _row_bound(chain, row, degree, left)
+            value = min(value, solved)
         greatest = max(greatest, value)
-    return greatest
+        statuses.append(status)
+    return Bound.of_parts(greatest, statuses, "rows")
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,13 @@ def _matrix(operator: Operator) -> np.ndarray:
     return dense(operator).cpu().numpy()
 
 
-def _row_bound(chain: _Chain, row: int, degree: int | None, seconds: float) -> float:
-    """The program of one row, or inf where the time was up."""
+def _row_bound(chain: _Chain, row: int, degree: int | None, seconds: float) -> tuple[float, Status]:
+    """The program of one row, inf where the time was up; and how HiGHS ended."""
     free = _free(chain, row)
     _check_monomials(free)
     polynomial = _polynomial(chain, row, free)
-    value = box_maximum(polynomial, _clusters(polynomial, degree), seconds)
-    return math.inf if value is None else value + gamma(chain.terms) * _majorant(chain, row)
+    value, status = box_maximum(polynomial, _clusters(polynomial, degree), seconds)
+    return value + gamma(chain.terms) * _majorant(chain, row), status
 
 
 def _clusters(polynomial: np.ndarray, degree: int | None) -> Clusters:

@@ -6,7 +6,9 @@ A solver's answer only proposes multipliers; `quadratic.certified` makes the bou
 import importlib
 import itertools
 import math
+import sys
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from ..clock import real
 from ..errors import LipboundsError, UnsupportedError
+from ..results import Status
 from .form import Form, Multipliers
 
 # Cost of a Clarabel iteration: the sum over stages of the cubed number of entries of a clique,
@@ -50,10 +53,10 @@ class Program:
 @dataclass(frozen=True)
 class Solution:
     """Multipliers in the form's coordinates, or None where time ran out before there were any;
-    `optimal`: whether the solver came to its end."""
+    `status`: how the solver ended."""
 
     multipliers: Multipliers | None
-    optimal: bool
+    status: Status
 
 
 def solve(form: Form, method: str, seconds: float, layerwise: bool = False) -> Solution:
@@ -71,11 +74,16 @@ def solve(form: Form, method: str, seconds: float, layerwise: bool = False) -> S
     side = math.isqrt(len(program.constant))
     constraint = cp.reshape(value, (side, side), order="F") >> 0
     problem = cp.Problem(cp.Minimize(program.cost @ theta), [constraint])
-    _run(cp, problem, method, _work(form) <= INTERIOR_POINT_WORK, real(max(seconds, 1e-3)))
+    interior_point = _work(form) <= INTERIOR_POINT_WORK
+    _run(cp, problem, method, interior_point, real(max(seconds, 1e-3)))
+    # SCS has the accuracy it is asked for, or was stopped by its limit.
+    inaccurate = Status.PRECISION if interior_point else Status.TIME
+    ended = {cp.OPTIMAL: Status.CONVERGED, cp.OPTIMAL_INACCURATE: inaccurate}
+    status = ended.get(problem.status, Status.TIME)
     if theta.value is None:
-        return Solution(None, False)
+        return Solution(None, status)
     weights = torch.from_numpy(program.grouping @ theta.value)
-    return Solution(_split(form, weights), problem.status == cp.OPTIMAL)
+    return Solution(_split(form, weights), status)
 
 
 def _check_size(form: Form, method: str) -> None:
@@ -101,7 +109,8 @@ def _run(cp, problem, method: str, interior_point: bool, seconds: float) -> None
             if interior_point:
                 _interior_point(cp, problem, seconds)
             else:
-                problem.solve(cp.SCS, time_limit_secs=seconds, eps=1e-6, max_iters=10**6)
+                with redirect_stdout(sys.stderr):  # where it fails, SCS says so, asked or not
+                    problem.solve(cp.SCS, time_limit_secs=seconds, eps=1e-6, max_iters=10**6)
     except cp.error.SolverError as error:
         raise LipboundsError(f"{method}: the solver failed ({error})") from None
     if problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.USER_LIMIT):
