@@ -87,6 +87,13 @@ def test_the_slow_machine_does_less_in_the_same_time():
     assert made[1e8].descent.short is made[1e8].newton.short is Status.TIME
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_speed_measured_beside_other_work_leaves_no_cheap_bound_out(norm):
+    made = plan(mlp(), norm, 5.0, 1e6)
+    kept = {phase.name for phase in made.cheap if not phase.omitted}
+    assert kept >= {"K_star", "K_4"} and made.newton.omitted
+
+
 def test_newton_needs_no_descent_where_it_is_fast_and_no_memory_where_there_is_none():
     small = plan(gaussian([6, 16, 16, 3], 0), 2.0, 10.0, SPEED)
     assert small.descent.omitted and not small.newton.omitted

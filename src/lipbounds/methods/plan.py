@@ -21,6 +21,8 @@ from . import costs
 
 SHARE = 0.1  # of the time: cheap bounds are those that take no more
 CAUTIOUS = 3.0  # times that, up to which one is tried, and may take: estimates are rough
+LEAST_SPEED = 1e9  # multiply-adds a second; less is measured beside other work, and cheap bounds,
+# each with a limit of its own, are not left out for that
 CHEAP_SHARE = 0.5  # of the time that all of them may take
 FEW_STEPS = 3  # of a descent, for which it is worth beginning
 NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it begins to prove
@@ -91,7 +93,7 @@ def plan(
 ) -> Plan:
     """For a network without pools kept whole; speed: multiply-adds of a Cholesky factorisation in a
     second; core: what the cheap bounds are followed by is of it, where it is another network."""
-    cheap = _cheap(network, norm, seconds, speed)
+    cheap = _cheap(network, norm, seconds, max(speed, LEAST_SPEED))
     network = network if core is None else core
     newton = _newton(network, norm, speed)
     descent = _descent(network, norm, speed, newton)
