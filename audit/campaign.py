@@ -13,10 +13,10 @@ from . import oracles
 from .networks import FAMILIES
 
 NORMS = (1, 2, math.inf)
-FAST = ("K_star", "K_1", "K_3", "K_4", "path_norm", "liplt", "eclipse_fast", "norm_equivalence",
+FAST = ("K_star", "K_1", "K_3", "K_4", "path_norm", "liplt", "eclipse_fast",
         "sensitivity K_4")  # fmt: skip
 SLOW = ("K_2", "K_5", "best", "lipsdp_neuron", "lipsdp_layer", "eclipse", "geolip", "lipopt",
-        "D_star", "exact", "lower_bound", "sensitivity K_5")  # fmt: skip
+        "norm_equivalence", "D_star", "exact", "lower_bound", "sensitivity K_5")  # fmt: skip
 OPTIONS = {"seconds": 5, "budget": 1e4}
 
 
