@@ -5,6 +5,7 @@ from .errors import LipboundsError, UnsupportedError
 from .frontends.modules import from_torch
 from .frontends.onnx_files import from_onnx
 from .frontends.programs import from_exported
+from .methods.influence import influence
 from .methods.registry import BOUNDS
 from .methods.run import bound, bounds
 from .methods.sensitivity import sensitivity
@@ -34,6 +35,7 @@ __all__ = [
     "from_onnx",
     "from_torch",
     "from_weights",
+    "influence",
     "lower_bound",
     "relaxation_optimum",
     "sensitivity",

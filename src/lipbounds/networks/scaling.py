@@ -48,6 +48,10 @@ class Balanced:
         """The same for bounds of each output, (*batch_shape, n_out)."""
         return self._outward(value + self.slack)
 
+    def upper_columns(self, value: Tensor) -> Tensor:
+        """The same for bounds of each input, column sums of |J|, (*batch_shape, n_0)."""
+        return self._outward(value + self.slack.sum(-1, keepdim=True))
+
     def lower(self, value: Tensor) -> Tensor:
         """The same for a lower end, of shape `batch_shape`."""
         scaled = times_power((value - self.slack.sum(-1)).clamp(min=0.0), self.exponent)

@@ -1,0 +1,63 @@
+"""How far the outputs can move when one input moves alone."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..arguments import breakdown_reported, check_network
+from ..arithmetic.rounding import finite, outward
+from ..clock import limited, watched
+from ..errors import LipboundsError
+from ..linear.operators import blocks, identity_rows
+from ..networks.averaged_map import averaged_adjoint, averaged_map
+from ..networks.network import Network
+from ..networks.scaling import balanced
+
+
+def influence(
+    network: Network, outputs: Sequence[int] | None = None, seconds: float = math.inf
+) -> Tensor:
+    """Upper bounds of sum_j |f_j(x) - f_j(x')| / |x_i - x'_i|, x and x' differing in input i alone.
+
+    outputs: the j of the sum, all by default. The bound of input i is sum_j F_4(e_i)_j, K_4's in l1
+    of that input; the greatest, over all outputs, is K_4 in l1 in the same treatment. It takes one
+    pass of the transposed map, with implicit pools one pass for each input.
+    Returns (*batch_shape, n_0), in the outputs' units per unit of the input. Raises LipboundsError
+    for outputs that there are not, and where it would take more than `seconds`.
+    """
+    check_network(network, "influence")
+    wanted = _wanted(network, outputs)
+    with torch.no_grad(), breakdown_reported("the influence"), limited(seconds):
+        scale = balanced(network)
+        if network.has_pools:
+            sums = _of_each_input(scale.network, wanted)
+        else:
+            sums = averaged_adjoint(scale.network, wanted.unsqueeze(0)).squeeze(-2)
+    return finite(scale.upper_columns(sums), "the influence")
+
+
+def _wanted(network: Network, outputs: Sequence[int] | None) -> Tensor:
+    """(n_out,): 1 for what is in the sum, else 0."""
+    size = network.output_size
+    chosen = range(size) if outputs is None else list(outputs)
+    wrong = [j for j in chosen if not (isinstance(j, int) and 0 <= j < size)]
+    if wrong or not chosen:
+        raise LipboundsError(
+            f"influence: outputs {outputs} must be some of the numbers 0 to {size - 1}"
+        )
+    wanted = torch.zeros(size, dtype=torch.float64, device=network.device)
+    wanted[list(chosen)] = 1.0
+    return wanted
+
+
+def _of_each_input(network: Network, wanted: Tensor) -> Tensor:
+    size, device = network.input_size, network.device
+    width = sum(max(affine.operator.shape) for affine in network.affines)
+    parts = list(blocks(size, width * math.prod(network.batch_shape)))
+    sums = [
+        (averaged_map(network, identity_rows(size, rows, device)) * wanted).sum(-1)
+        for rows in watched(parts, "the influence of each input")
+    ]
+    return outward(torch.cat(sums, -1), len(wanted))
