@@ -2,12 +2,13 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
 import subprocess
 import sys
-from decimal import ROUND_CEILING, ROUND_FLOOR
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from typer.testing import CliRunner
 
 import lipbounds as lb
 from lipbounds.commandline import budget
-from lipbounds.commandline.app import _rounded, app
+from lipbounds.commandline.app import app
+from lipbounds.commandline.pictures import influence_map, saved
+from lipbounds.commandline.report import influenced
+from lipbounds.commandline.tables import above, below
 
 RNG = np.random.default_rng(0)
 ARRAYS = {"W0": RNG.normal(size=(5, 4)), "b0": RNG.normal(size=5), "W1": RNG.normal(size=(3, 5))}
@@ -132,6 +136,12 @@ MISTAKES = {
     "time": (("bounds", "weights.npz", "--time", "-1"), "--time"),
     "shape": (("inspect", "residual.onnx", "--shape", "a"), "whole numbers"),
     "wrong shape": (("inspect", "residual.onnx", "--shape", "5"), "does not fit"),
+    "picture": (("sensitivity", "weights.npz", "--out", "map.txt"), "must end in one of .png"),
+    "folder": (("sensitivity", "weights.npz", "--out", "none/map.png"), "there is no folder"),
+    "page": (("bounds", "weights.npz", "--out", "report.pdf"), "must end in one of .html"),
+    "output": (("sensitivity", "weights.npz", "--output", "3"), "numbers 0 to 2"),
+    "radius": (("sensitivity", "weights.npz", "--radius", "-1"), "--radius"),
+    "infinite": (("sensitivity", "weights.npz", "--radius", "inf"), "radii must be finite"),
     "activation": (("inspect", "weights.npz", "--activation", "cube"), "unknown activation"),
 }
 
@@ -146,10 +156,9 @@ def test_mistakes_end_with_a_sentence_and_a_code(name, folder, monkeypatch):
 
 
 def test_what_is_shown_is_still_a_bound():
-    assert _rounded(1.23456001, ROUND_CEILING) == "1.23457"
-    assert _rounded(1.23456999, ROUND_FLOOR) == "1.23456"
-    assert _rounded(2.0, ROUND_CEILING) == _rounded(2.0, ROUND_FLOOR) == "2"
-    assert _rounded(1.5e20, ROUND_CEILING) == "1.5e+20" and _rounded(0.0, ROUND_FLOOR) == "0"
+    assert above(1.23456001) == "1.23457" and below(1.23456999) == "1.23456"
+    assert above(2.0) == below(2.0) == "2"
+    assert above(1.5e20) == "1.5e+20" and below(0.0) == "0"
 
 
 def test_no_time_is_an_error_of_its_own(folder):
@@ -173,9 +182,80 @@ def test_tasks_are_in_the_order_of_what_they_take():
     assert estimates == sorted(estimates) and math.isinf(estimates[-1])
 
 
+def test_the_tightest_gets_half_of_what_is_left_for_methods_that_take_any_time():
+    names = ("K_4", "K_5", "K_5", "eclipse", "geolip", "lipopt")
+    waiting = [budget.Task(name, 2.0, "explicit", math.inf) for name in names]
+    waiting[0] = replace(waiting[0], estimate=1e-3)
+    left, shares = 1.0, []
+    while waiting:
+        shares.append(left * budget._share(waiting[0], waiting))
+        left -= 0.0 if waiting[0].name == "K_4" else shares[-1]
+        waiting = waiting[1:]
+    assert shares[0] == 1.0  # of what has an estimate: it may take what it needs
+    assert shares[1:3] == pytest.approx([0.25, 0.375]) and sum(shares[1:]) == pytest.approx(1)
+    assert shares[3] == pytest.approx(shares[4]) == pytest.approx(shares[5])
+
+
+def test_the_tightest_comes_first_once_half_of_the_time_is_over(monkeypatch):
+    network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
+    names = ("K_4", "K_star", "K_3", "K_5")
+    planned = [budget.Task(name, 2.0, "explicit", 1e-6) for name in names]
+    planned[-1] = replace(planned[-1], estimate=math.inf)
+    clock = itertools.chain([0.0, 1.0, 6.0, 7.0, 8.0])  # K_4 takes five seconds instead of 1e-6
+    monkeypatch.setattr(budget, "now", lambda: next(clock))
+    begun = []
+    outcomes = list(budget.run(network, planned, 10.0, lambda task: begun.append(task.name)))
+    assert begun == ["K_4", "K_5", "K_star", "K_3"]
+    assert [outcome.task.name for outcome in outcomes] == begun
+
+
+def test_sensitivity_draws_and_lists(folder):
+    options = ("--radius", 0.5, "--json", "--out", folder / "map.png")
+    found = json.loads(called("sensitivity", folder / "residual.onnx", *options).stdout)
+    network = lb.from_onnx(folder / "residual.onnx")
+    moved = lb.sensitivity(network, [0.5] * 4).tolist()
+    assert list(found["outputs"].values()) == pytest.approx(moved)
+    assert found["influence"] == pytest.approx(lb.influence(network).tolist())
+    assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
+    text = called("sensitivity", folder / "residual.onnx", "--output", 2).stdout
+    assert "moves at most (K_4)" in text and "moves them by, per unit (K_4)" in text
+    one = json.loads(
+        called("sensitivity", folder / "residual.onnx", "--output", 2, "--json").stdout
+    )
+    assert set(one["outputs"]) == {"2"} and max(one["influence"]) < max(found["influence"])
+
+
+def test_sensitivity_by_K_5_is_no_more(folder):
+    pair = [
+        json.loads(called("sensitivity", folder / "weights.npz", "--json", *options).stdout)
+        for options in ((), ("--method", "K_5", "--time", 10))
+    ]
+    for cheap, least in zip(*(one["outputs"].values() for one in pair), strict=True):
+        assert least <= cheap
+
+
+def test_the_less_of_both_treatments(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    network = lb.from_torch(module, (1, 5, 5))
+    both = lb.influence(network), lb.influence(lb.explicit(network))
+    torch.testing.assert_close(influenced(network, None, 10.0), torch.minimum(*both))
+
+
+@pytest.mark.parametrize("shape", ((7,), (1, 3, 4), (3, 4, 5), (2, 6), (3000,), (2, 3, 3, 3)))
+def test_maps_of_any_shape(shape, tmp_path):
+    values = torch.rand(shape, dtype=torch.float64).flatten()
+    for kind in ("png", "svg", "pdf"):
+        saved(influence_map(values, shape), tmp_path / f"map.{kind}")
+        assert (tmp_path / f"map.{kind}").stat().st_size > 1000
+    (axes, *_) = influence_map(values, shape).axes
+    drawn = [bar.get_height() for bar in axes.patches] or axes.images[0].get_array()
+    assert max(np.ravel(drawn)) == pytest.approx(float(values.max()))
+
+
 def test_help_has_an_example_for_each_command():
     assert "bounds" in called("--help").stdout
-    for command in ("bounds", "inspect"):
+    for command in ("bounds", "inspect", "sensitivity"):
         assert f"Example: lipbounds {command}" in called(command, "--help").stdout
 
 

@@ -1,16 +1,16 @@
 """The commands. Exit codes: 0 done, 2 a mistake in the command or a file that cannot be read, 3 a
 layer that no bound covers, 4 nothing fitted in the time."""
 
-import csv
-import io
 import json
 import math
 import sys
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -19,14 +19,18 @@ from rich.table import Table
 from ..errors import LipboundsError, UnsupportedError
 from ..frontends.equality import Imported
 from ..methods.registry import PAPER, registered
+from ..methods.sensitivity import sensitivity as moved
 from ..networks.network import Network
 from ..truth.run import lower_bound
-from .budget import ALL, Outcome, run, tasks
+from . import pictures, report, tables
+from .budget import ALL, Task, run, tasks
 from .description import estimates, layers
 from .loading import loaded
 
 UNREADABLE, UNSUPPORTED, NOTHING = 2, 3, 4
-LOWER_SHARE = 0.1  # of the time, for the lower bound in each norm
+LOWER_SHARE = 0.1  # of the time, for the lower bounds
+MAP_SHARE = 0.1  # of the time, for the influence of the inputs in a report
+FIRST = 10  # inputs that are listed
 NORMS = {"1": 1.0, "2": 2.0, "inf": math.inf}
 
 app = typer.Typer(
@@ -68,32 +72,88 @@ def bounds(
     trust: Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page with tables and pictures: report.html.")
+    ] = None,
 ) -> None:
     """Upper bounds by several methods, the quickest first, beside a lower bound.
 
-    Example: lipbounds bounds network.onnx --norm inf --time 60
+    Example: lipbounds bounds network.onnx --norm inf --time 60 --out report.html
     """
     norms, names = _norms(norm), _methods(method or ["all"])
-    network = _loaded(model, shape, logits, activation, trust).network
+    _check_out(out, (".html", ".htm"))
+    imported = _loaded(model, shape, logits, activation, trust)
+    network, left = imported.network, time * (1 - LOWER_SHARE - (MAP_SHARE if out else 0))
     console = Console(stderr=True)
     with console.status("lower bounds") as status:
         lower = {p: _lower(network, p, LOWER_SHARE * time / len(norms)) for p in norms}
-        planned, outcomes = tasks(network, names, norms), []
-        left = time * (1 - LOWER_SHARE)
-        for outcome in run(network, planned, left):
-            outcomes.append(outcome)
-            following = planned[len(outcomes)] if len(outcomes) < len(planned) else None
-            if following is not None:
-                status.update(f"{following.name} in l{following.norm:g}")
-    rows = _rows(outcomes, lower)
+
+        def begun(task: Task) -> None:
+            status.update(f"{task.name} in l{task.norm:g}")
+
+        outcomes = list(run(network, tasks(network, names, norms), left, begun))
+    rows, least = tables.rows_of(outcomes, lower), tables.named(lower)
     if as_json:
-        print(json.dumps({"model": str(model), "lower": _named(lower), "bounds": rows}, indent=2))
+        print(json.dumps({"model": str(model), "lower": least, "bounds": rows}, indent=2))
     elif as_csv:
-        print(_csv(rows), end="")
+        print(tables.as_csv(rows), end="")
     else:
-        _print_table(rows, lower)
+        tables.printed(rows, least)
+    if out is not None:
+        with _mistakes():
+            report.written(report.page(model.name, imported, rows, least, MAP_SHARE * time), out)
     if not any(row["upper"] is not None for row in rows):
         _end(NOTHING, f"nothing fitted in {time:g} s; give it more by --time")
+
+
+@app.command()
+def sensitivity(
+    model: Model,
+    radius: Annotated[float, typer.Option(min=0.0, help="By which every input may move.")] = 1.0,
+    output: Annotated[
+        list[int] | None, typer.Option(help="Its number, from 0; may be repeated. All by default.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="K_4, at once, or K_5, less and slower.")] = "K_4",
+    time: Annotated[float, typer.Option(min=0.0, help="Seconds for all of it.")] = 60.0,
+    shape: Shape = None,
+    logits: Logits = False,
+    activation: Activation = "relu",
+    trust: Trust = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw the influence of each input: map.png.")
+    ] = None,
+) -> None:
+    """How far each output can move, and which inputs move the outputs.
+
+    Example: lipbounds sensitivity network.onnx --radius 0.01 --out map.png
+    """
+    _check_out(out, (".png", ".svg", ".pdf"))
+    network = _loaded(model, shape, logits, activation, trust).network
+    inputs = network.input_shape or (network.input_size,)
+    with _mistakes():
+        eps = torch.full((network.input_size,), radius, dtype=torch.float64)
+        values = report.influenced(network, output, time / 2)
+        outputs = moved(network, eps, method, seconds=time / 2).tolist()
+        if out is not None:
+            pictures.saved(pictures.influence_map(values, inputs), out)
+    wanted = output or range(len(outputs))
+    if as_json:
+        found = {"radius": radius, "outputs": {j: outputs[j] for j in wanted}}
+        print(json.dumps(found | {"influence": values.reshape(inputs).tolist()}, indent=2))
+        return
+    table = Table("output", f"moves at most ({method})", box=None)
+    for j in wanted:
+        table.add_row(str(j), tables.above(outputs[j]))
+    greatest = Table("input", "moves them by, per unit (K_4)", box=None)
+    for i in values.argsort(descending=True)[:FIRST].tolist():
+        place = ", ".join(str(int(k)) for k in np.unravel_index(i, inputs))
+        greatest.add_row(place, tables.above(float(values[i])))
+    console = Console()
+    console.print(f"each input moves by {radius:g} at most; the outputs:")
+    console.print(table)
+    console.print(f"\none input moves alone; the {min(FIRST, len(values))} that matter most:")
+    console.print(greatest)
 
 
 @app.command()
@@ -150,8 +210,27 @@ def _loaded(model, shape, logits, activation, trust) -> Imported:
         sizes = None if shape is None else [int(part) for part in shape.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--shape {shape!r} must be whole numbers: 3,32,32") from None
-    try:
+    with _mistakes():
         return loaded(model, sizes, logits, activation, trust)
+
+
+def _check_out(out: Path | None, kinds: Sequence[str]) -> None:
+    """Before anything is computed."""
+    if out is None:
+        return
+    if out.suffix.lower() not in kinds:
+        raise typer.BadParameter(f"--out {out} must end in one of {', '.join(kinds)}")
+    if not out.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--out {out}: there is no folder {out.absolute().parent}")
+    with _mistakes():
+        pictures.require_matplotlib()
+
+
+@contextmanager
+def _mistakes():
+    """What the package refuses ends the command with its sentence and its code."""
+    try:
+        yield
     except UnsupportedError as error:
         _end(UNSUPPORTED, str(error))
     except LipboundsError as error:
@@ -168,55 +247,3 @@ def _lower(network: Network, norm: float, seconds: float) -> float:
 def _end(code: int, message: str):
     print(f"lipbounds: {message}", file=sys.stderr)
     raise typer.Exit(code)
-
-
-def _rows(outcomes: Sequence[Outcome], lower: dict[float, float]) -> list[dict]:
-    rows = []
-    for outcome in outcomes:
-        task, found = outcome.task, outcome.found
-        upper = None if found is None else found.upper
-        ratio = upper / lower[task.norm] if upper is not None and lower[task.norm] > 0 else None
-        rows.append(
-            {
-                "norm": f"{task.norm:g}",
-                "method": task.name,
-                "treatment": task.treatment,
-                "upper": upper,
-                "ratio": ratio,
-                "seconds": None if found is None else found.seconds,
-                "status": "left out" if found is None else str(found.status),
-                "reason": outcome.reason,
-            }
-        )
-    return rows
-
-
-def _named(lower: dict[float, float]) -> dict[str, float]:
-    return {f"{norm:g}": value for norm, value in lower.items()}
-
-
-def _csv(rows: Sequence[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["norm"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _print_table(rows: Sequence[dict], lower: dict[float, float]) -> None:
-    console = Console()
-    for norm, least in _named(lower).items():
-        table = Table("method", "treatment", "upper bound", "/ lower", "s", "status", box=None)
-        own = [row for row in rows if row["norm"] == norm]
-        for row in sorted(own, key=lambda row: row["upper"] or math.inf):
-            upper = "-" if row["upper"] is None else _rounded(row["upper"], ROUND_CEILING)
-            shown = ["-" if row[x] is None else f"{row[x]:.3g}" for x in ("ratio", "seconds")]
-            ended = row["reason"] or row["status"]
-            table.add_row(row["method"], row["treatment"], upper, *shown, escape(ended))
-        console.print(f"\nl{norm}: the constant is at least {_rounded(least, ROUND_FLOOR)}")
-        console.print(table)
-
-
-def _rounded(value: float, direction: str) -> str:
-    """With six digits, still a bound."""
-    return f"{float(Context(prec=6, rounding=direction).plus(Decimal(value))):.6g}"

@@ -1,7 +1,7 @@
 """Methods run one after another within a time: those that take the least first."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..clock import OutOfTime, now
@@ -14,6 +14,7 @@ from ..networks.rewrite import explicit
 from ..results import Bound
 
 LARGEST_EXPLICIT = 1e8  # multiply-adds of one pass, up to which pools and convolutions are unrolled
+TIGHTEST = "K_5"  # of those that take any time: it gets half of what is left for them
 ALL = tuple(name for name in BOUNDS if name != "best")
 
 
@@ -54,18 +55,44 @@ def tasks(network: Network, names: Sequence[str], norms: Sequence[float]) -> lis
     return sorted(found, key=lambda task: task.estimate)
 
 
-def run(network: Network, planned: Sequence[Task], seconds: float) -> Iterator[Outcome]:
-    """Each in its turn. A method that takes any time gets its share of what is left."""
-    end = now() + seconds
-    for k, task in enumerate(planned):
+def run(
+    network: Network,
+    planned: Sequence[Task],
+    seconds: float,
+    begun: Callable[[Task], None] = lambda task: None,
+) -> Iterator[Outcome]:
+    """Each in its turn, which `begun` is told. Estimates are rough: once half of the time is over
+    the tightest method comes before all that is left. One that takes any time gets a share of what
+    is left, the tightest as much as all others."""
+    end, waiting = now() + seconds, list(planned)
+    while waiting:
         left = end - now()
+        task = _next(waiting, late=left < seconds / 2)
+        begun(task)
+        share = left * _share(task, waiting)
+        waiting.remove(task)
         if left <= 0:
             yield Outcome(task, None, "no time was left")
         elif math.isfinite(task.estimate) and task.estimate > left:
             yield Outcome(task, None, f"would take about {task.estimate:.2g} s")
         else:
-            share = left if math.isfinite(task.estimate) else left / (len(planned) - k)
             yield _outcome(network, task, share)
+
+
+def _next(waiting: Sequence[Task], late: bool) -> Task:
+    tightest = (task for task in waiting if late and task.name == TIGHTEST)
+    return next(tightest, waiting[0])
+
+
+def _share(task: Task, waiting: Sequence[Task]) -> float:
+    """Of the time that is left."""
+    if math.isfinite(task.estimate):
+        return 1.0
+    names = [other.name for other in waiting if not math.isfinite(other.estimate)]
+    tightest = names.count(TIGHTEST)
+    if task.name != TIGHTEST:
+        return 1 / len(names)
+    return 1 / len(names) if tightest == len(names) else 1 / (2 * tightest)
 
 
 def _outcome(network: Network, task: Task, seconds: float) -> Outcome:
