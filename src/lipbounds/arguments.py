@@ -59,6 +59,14 @@ def check_budget(budget, function: str) -> None:
         )
 
 
+def check_memory(memory, function: str) -> None:
+    if not _is_size(memory):
+        raise LipboundsError(
+            f"{function}: memory = {short(memory)} must be a number of GiB that is not negative; "
+            "math.inf sets no limit"
+        )
+
+
 def check_degree(degree, function: str) -> None:
     if degree is not None and not _is_whole(degree, 1, 2**31):
         raise LipboundsError(
@@ -94,6 +102,7 @@ def _is_whole(value, low: int, high: int) -> bool:
 OPTION_CHECKS = {
     "seconds": check_seconds,
     "budget": check_budget,
+    "memory": check_memory,
     "degree": check_degree,
     "progress": check_progress,
 }

@@ -204,7 +204,7 @@ def test_the_tightest_comes_first_once_half_of_the_time_is_over(monkeypatch):
     clock = itertools.chain([0.0, 1.0, 6.0, 7.0, 8.0])  # K_4 takes five seconds instead of 1e-6
     monkeypatch.setattr(budget, "now", lambda: next(clock))
     begun = []
-    outcomes = list(budget.run(network, planned, 10.0, lambda task: begun.append(task.name)))
+    outcomes = list(budget.run(network, planned, 10.0, None, lambda task: begun.append(task.name)))
     assert begun == ["K_4", "K_5", "K_star", "K_3"]
     assert [outcome.task.name for outcome in outcomes] == begun
 
@@ -251,6 +251,50 @@ def test_maps_of_any_shape(shape, tmp_path):
     (axes, *_) = influence_map(values, shape).axes
     drawn = [bar.get_height() for bar in axes.patches] or axes.images[0].get_array()
     assert max(np.ravel(drawn)) == pytest.approx(float(values.max()))
+
+
+def test_a_method_without_memory_has_that_as_its_reason(monkeypatch):
+    network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
+    given = []
+
+    def hungry(network, name, *arguments, **options):
+        given.append(options.get("memory"))
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(budget, "bound", hungry)
+    planned = [budget.Task(name, 2.0, "explicit", 1e-6) for name in ("K_4", "K_5")]
+    outcomes = list(budget.run(network, planned, 10.0, 3.0))
+    assert [one.reason for one in outcomes] == ["takes more memory than there is"] * 2
+    assert given == [None, 1.5]
+
+
+HUNGRY = """
+import torch
+from lipbounds.commandline.memory import is_refused, memory_limited
+
+with memory_limited(0.25):
+    torch.ones(2**20)
+    try:
+        torch.ones(2**28)
+    except RuntimeError as error:
+        print(is_refused(error))
+torch.ones(2**27)
+"""
+
+
+def test_the_limit_of_memory_is_one():
+    done = subprocess.run([sys.executable, "-c", HUNGRY], capture_output=True, text=True)
+    assert done.stdout == "True\n" and done.returncode == 0, done.stderr
+
+
+def test_no_memory_for_the_network_is_an_error_of_its_own(folder):
+    np.savez(folder / "large.npz", W0=np.ones((4000, 4000)))
+    command = [sys.executable, "-c", "from lipbounds.commandline.app import main; main()"]
+    done = subprocess.run(
+        [*command, "bounds", folder / "large.npz", "--memory", "0.01"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 4 and "not memory enough" in done.stderr and done.stdout == ""
 
 
 def test_help_has_an_example_for_each_command():

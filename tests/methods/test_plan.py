@@ -94,6 +94,16 @@ def test_a_speed_measured_beside_other_work_leaves_no_cheap_bound_out(norm):
     assert kept >= {"K_star", "K_4"} and made.newton.omitted
 
 
+def test_less_memory_leaves_phases_out():
+    made = {memory: plan(lenet(), 1.0, math.inf, SPEED, memory=memory) for memory in (0.0, 4.0)}
+    assert made[0.0].newton.short is made[0.0].descent.short is Status.MEMORY
+    assert made[4.0].newton.short is not Status.MEMORY
+    found = lb.bound(gaussian([6, 12, 12, 3], 0), "K_5", 2, memory=0.0)
+    assert found.status is Status.MEMORY and "GiB" in found.reason
+    with pytest.raises(lb.LipboundsError, match="number of GiB"):
+        lb.bound(gaussian([2, 2], 0), "K_5", 2, memory=-1)
+
+
 def test_newton_needs_no_descent_where_it_is_fast_and_no_memory_where_there_is_none():
     small = plan(gaussian([6, 16, 16, 3], 0), 2.0, 10.0, SPEED)
     assert small.descent.omitted and not small.newton.omitted

@@ -26,6 +26,7 @@ from . import pictures, report, tables
 from .budget import ALL, Task, run, tasks
 from .description import estimates, layers
 from .loading import loaded
+from .memory import is_refused, memory_limited
 
 UNREADABLE, UNSUPPORTED, NOTHING = 2, 3, 4
 LOWER_SHARE = 0.1  # of the time, for the lower bounds
@@ -66,6 +67,9 @@ def bounds(
         typer.Option(help="A bound's name, 'all' or 'paper'; may be repeated."),
     ] = None,
     time: Annotated[float, typer.Option(min=0.0, help="Seconds for all of it.")] = 60.0,
+    memory: Annotated[
+        float | None, typer.Option(min=0.0, help="GiB that it may take, on Linux.")
+    ] = None,
     shape: Shape = None,
     logits: Logits = False,
     activation: Activation = "relu",
@@ -82,16 +86,18 @@ def bounds(
     """
     norms, names = _norms(norm), _methods(method or ["all"])
     _check_out(out, (".html", ".htm"))
-    imported = _loaded(model, shape, logits, activation, trust)
-    network, left = imported.network, time * (1 - LOWER_SHARE - (MAP_SHARE if out else 0))
-    console = Console(stderr=True)
-    with console.status("lower bounds") as status:
-        lower = {p: _lower(network, p, LOWER_SHARE * time / len(norms)) for p in norms}
+    left = time * (1 - LOWER_SHARE - (MAP_SHARE if out else 0))
+    with _mistakes(), memory_limited(memory):
+        imported = _loaded(model, shape, logits, activation, trust)
+        network, console = imported.network, Console(stderr=True)
+        with console.status("lower bounds") as status:
+            lower = {p: _lower(network, p, LOWER_SHARE * time / len(norms)) for p in norms}
 
-        def begun(task: Task) -> None:
-            status.update(f"{task.name} in l{task.norm:g}")
+            def begun(task: Task) -> None:
+                status.update(f"{task.name} in l{task.norm:g}")
 
-        outcomes = list(run(network, tasks(network, names, norms), left, begun))
+            planned = tasks(network, names, norms)
+            outcomes = list(run(network, planned, left, memory, begun))
     rows, least = tables.rows_of(outcomes, lower), tables.named(lower)
     if as_json:
         print(json.dumps({"model": str(model), "lower": least, "bounds": rows}, indent=2))
@@ -235,6 +241,10 @@ def _mistakes():
         _end(UNSUPPORTED, str(error))
     except LipboundsError as error:
         _end(UNREADABLE, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_refused(error):
+            raise
+        _end(NOTHING, "there is not memory enough for the network itself; give it more by --memory")
 
 
 def _lower(network: Network, norm: float, seconds: float) -> float:

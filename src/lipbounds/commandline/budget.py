@@ -12,8 +12,10 @@ from ..methods.run import bound
 from ..networks.network import Network
 from ..networks.rewrite import explicit
 from ..results import Bound
+from .memory import is_refused
 
 LARGEST_EXPLICIT = 1e8  # multiply-adds of one pass, up to which pools and convolutions are unrolled
+PHASE_SHARE = 0.5  # of the memory: what a phase of K_5 may hold; the rest is for what it makes
 TIGHTEST = "K_5"  # of those that take any time: it gets half of what is left for them
 ALL = tuple(name for name in BOUNDS if name != "best")
 
@@ -40,7 +42,7 @@ class Outcome:
 
 def tasks(network: Network, names: Sequence[str], norms: Sequence[float]) -> list[Task]:
     """In the order in which they are run: by what they take, those that take any time last."""
-    unrolled = explicit(network) if one_pass(network) <= LARGEST_EXPLICIT else None
+    unrolled = _unrolled(network)
     found = []
     for method in map(registered, names):
         for treatment in method.worth(network):
@@ -55,15 +57,30 @@ def tasks(network: Network, names: Sequence[str], norms: Sequence[float]) -> lis
     return sorted(found, key=lambda task: task.estimate)
 
 
+def _unrolled(network: Network) -> Network | None:
+    """None where that takes too much."""
+    if one_pass(network) > LARGEST_EXPLICIT:
+        return None
+    try:
+        return explicit(network)
+    except (MemoryError, RuntimeError) as error:
+        if not is_refused(error):
+            raise
+        return None
+
+
 def run(
     network: Network,
     planned: Sequence[Task],
     seconds: float,
+    memory: float | None = None,
     begun: Callable[[Task], None] = lambda task: None,
 ) -> Iterator[Outcome]:
-    """Each in its turn, which `begun` is told. Estimates are rough: once half of the time is over
-    the tightest method comes before all that is left. One that takes any time gets a share of what
-    is left, the tightest as much as all others."""
+    """Each in its turn, which `begun` is told; memory: GiB that there are, None for no limit.
+
+    Estimates are rough: once half of the time is over the tightest method comes before all that is
+    left. One that takes any time gets a share of what is left, the tightest as much as all others.
+    """
     end, waiting = now() + seconds, list(planned)
     while waiting:
         left = end - now()
@@ -76,7 +93,7 @@ def run(
         elif math.isfinite(task.estimate) and task.estimate > left:
             yield Outcome(task, None, f"would take about {task.estimate:.2g} s")
         else:
-            yield _outcome(network, task, share)
+            yield _outcome(network, task, share, memory)
 
 
 def _next(waiting: Sequence[Task], late: bool) -> Task:
@@ -95,12 +112,18 @@ def _share(task: Task, waiting: Sequence[Task]) -> float:
     return 1 / len(names) if tightest == len(names) else 1 / (2 * tightest)
 
 
-def _outcome(network: Network, task: Task, seconds: float) -> Outcome:
+def _outcome(network: Network, task: Task, seconds: float, memory: float | None) -> Outcome:
     options = {} if math.isinf(seconds) else {"seconds": seconds}
+    if memory is not None and "memory" in registered(task.name).options:
+        options["memory"] = PHASE_SHARE * memory
     try:
         found = bound(network, task.name, task.norm, task.treatment, **options)
     except OutOfTime as error:
         return Outcome(task, None, f"stopped: {error}")
     except LipboundsError as error:
         return Outcome(task, None, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_refused(error):
+            raise
+        return Outcome(task, None, "takes more memory than there is")
     return Outcome(task, found, found.reason)

@@ -37,6 +37,8 @@ def _read(path: Path, function):
         return function()
     except NotImplementedError:
         raise LipboundsError(f"{path} is of MATLAB 7.3; save it by save(..., '-v7')") from None
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a file that is none raises
         reason = str(error).partition("\n")[0]
         raise LipboundsError(f"{path} is no whole {path.suffix} file ({reason})") from None

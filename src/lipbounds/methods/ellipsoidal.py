@@ -36,7 +36,7 @@ from .between_norms import from_columns, from_rows, from_sums
 from .combettes_pesquet import combettes_pesquet
 from .eclipse import closed_form, eclipse_fast
 from .path_norm import factored_path_norm
-from .plan import BETWEEN, CAUTIOUS, CHEAP_SHARE, FIRST, LAST, SHARE, plan
+from .plan import BETWEEN, CAUTIOUS, CHEAP_SHARE, FIRST, LAST, MEMORY, SHARE, plan
 from .product import product
 from .seqlip import seqlip
 
@@ -60,6 +60,7 @@ def ellipsoidal(
     seconds: float = 60.0,
     progress: Progress | None = None,
     steps: int | None = None,
+    memory: float = MEMORY,
 ) -> Bound:
     """K_5(p): the greatest over output rows (inf) or input columns (1) of min sqrt(mu nu), mu and
     nu the sums of the input's and output's multipliers, with Q(mu, lambda, nu) > 0; in l2 their
@@ -68,14 +69,16 @@ def ellipsoidal(
     Carries out `plan`: the cheap bounds that fit in a tenth of the time each, then what improves on
     them, until it has converged, or `seconds` are over, or `steps` >= 0 for each program. The least
     value that is proven by then is returned, with what is left undone; progress(elapsed seconds,
-    bound) is called with the first and each better one. A max-pooling kept whole is taken as a tree
-    of maxima, before the activation in front of it where that is the same.
+    bound) is called with the first and each better one. Beyond the cheap bounds, what would hold
+    more than `memory` GiB is left out. A max-pooling kept whole is taken as a tree of maxima,
+    before the activation in front of it where that is the same.
     `upper` is a bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a product
     of layers overflows, or `steps` is no such number.
     """
     norm = checked_norm(norm)
     prepared = _Prepared.of(network, norm)
-    run = _Run(prepared.network, norm, Pieces, seconds, prepared.heard(progress), steps)
+    heard = prepared.heard(progress)
+    run = _Run(prepared.network, norm, Pieces, seconds, heard, steps, memory)
     upper = run.carried_out().bound.reshape(network.batch_shape)
     return Bound(prepared.upper(upper), None, *run.ended())
 
@@ -85,12 +88,14 @@ def ellipsoidal_rows(
     seconds: float = 60.0,
     progress: Progress | None = None,
     steps: int | None = None,
+    memory: float = MEMORY,
 ) -> Tensor:
     """What K_5(inf) is the greatest of, for every output row: |f_i(x) - f_i(x')| <= it where
     |x - x'| <= 1 entrywise. Shape (*batch_shape, n_out); otherwise as `ellipsoidal`."""
     prepared = _Prepared.of(network, math.inf, rows=True)
     heard = prepared.heard(progress)
-    pieces = _Run(prepared.network, math.inf, EachPiece, seconds, heard, steps).carried_out()
+    run = _Run(prepared.network, math.inf, EachPiece, seconds, heard, steps, memory)
+    pieces = run.carried_out()
     return prepared.upper(pieces.bound.reshape((*network.batch_shape, network.output_size)))
 
 
@@ -132,6 +137,7 @@ class _Run:
         seconds: float,
         progress: Progress | None,
         steps: int | None,
+        memory: float = MEMORY,
     ):
         """Proves a first bound, which has no limit, at the price of a pass."""
         _check_steps(steps)
@@ -147,7 +153,7 @@ class _Run:
         self.plain = merged(maxima_first(explicit(network) if network.has_pools else network))
         self.core = narrowed(self.plain) if norm == 2 else self.plain
         speed = measured_speed(str(network.device), torch.get_num_threads())
-        self.plan = plan(self.plain, norm, seconds, speed, self.core)
+        self.plan = plan(self.plain, norm, seconds, speed, self.core, memory)
 
     def carried_out(self) -> Pieces:
         with limited(self.begin + self.seconds - now()):

@@ -31,7 +31,7 @@ SOONER = 50.0  # times the first batch's seconds in those of a descent, from whi
 SLOW = 3e10  # multiply-adds in the same, at least: some seconds
 LONGER = 2.0  # times the descent's seconds, as long as it goes ahead
 EASY = 1e9  # multiply-adds of those, a tenth of a second, up to which no descent comes before them
-MEMORY = 2**32  # bytes that a phase may hold
+MEMORY = 4.0  # GiB that a phase may hold, where nothing else is said
 FIRST = "path norm"  # of all factors: one pass of one vector, so proven at once at any size
 BETWEEN = "K_star in l1, linf"  # by norm equivalence
 CHEAP = {  # those that no other one is always below, and the first
@@ -89,14 +89,20 @@ class Plan:
 
 
 def plan(
-    network: Network, norm: float, seconds: float, speed: float, core: Network | None = None
+    network: Network,
+    norm: float,
+    seconds: float,
+    speed: float,
+    core: Network | None = None,
+    memory: float = MEMORY,
 ) -> Plan:
     """For a network without pools kept whole; speed: multiply-adds of a Cholesky factorisation in a
-    second; core: what the cheap bounds are followed by is of it, where it is another network."""
+    second; core: what the cheap bounds are followed by is of it, where it is another network;
+    memory: GiB that each of those may hold."""
     cheap = _cheap(network, norm, seconds, max(speed, LEAST_SPEED))
     network = network if core is None else core
-    newton = _newton(network, norm, speed)
-    descent = _descent(network, norm, speed, newton)
+    newton = _newton(network, norm, speed, memory)
+    descent = _descent(network, norm, speed, newton, memory)
     alone = replace(descent, name="each piece alone", steps=None)
     if not newton.omitted or quadratic.pieces(network, norm) == 1:
         alone = replace(alone, omitted=alone.omitted or "there is no need")
@@ -132,16 +138,16 @@ def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[
     return found
 
 
-def _newton(network: Network, norm: float, speed: float) -> Phase:
+def _newton(network: Network, norm: float, speed: float, memory: float) -> Phase:
     """Of the first batch of programs."""
     step = quadratic.newton_step(network, norm) / speed
     held = quadratic.newton_bytes(network, norm)
     start = quadratic.newton_start(network, norm) / speed
     phase = Phase("Newton", start + NEWTON_STEPS * step, step=step, proof=step)
-    return phase if held <= MEMORY else _too_large(phase, held)
+    return _within(memory, phase, held)
 
 
-def _descent(network: Network, norm: float, speed: float, newton: Phase) -> Phase:
+def _descent(network: Network, norm: float, speed: float, newton: Phase, memory: float) -> Phase:
     """Of all pieces together; where Newton's method follows, for a part of its time."""
     step, proof = (
         cost(network, norm) / speed for cost in (quadratic.descent_step, quadratic.proof)
@@ -150,9 +156,8 @@ def _descent(network: Network, norm: float, speed: float, newton: Phase) -> Phas
     phase = Phase("descent", FEW_STEPS * step + proof, step=step, proof=proof)
     if network.batch_shape:
         return replace(phase, omitted="takes one network")
-    if held > MEMORY:
-        return _too_large(phase, held)
-    if newton.omitted:
+    phase = _within(memory, phase, held)
+    if phase.omitted or newton.omitted:
         return phase
     whole = newton.seconds + (quadratic.pieces(network, norm) - 1) * NEWTON_STEPS * newton.step
     steps = int((max(newton.seconds, AHEAD * whole) - proof) / step)
@@ -170,5 +175,8 @@ def _ahead(descent: Phase, newton: Phase, speed: float) -> Phase:
     return phase
 
 
-def _too_large(phase: Phase, held: float) -> Phase:
+def _within(memory: float, phase: Phase, held: float) -> Phase:
+    """The phase, left out if the bytes that it holds are more than `memory` GiB."""
+    if held <= memory * 2**30:
+        return phase
     return replace(phase, omitted=f"holds {held / 2**30:.1f} GiB", short=Status.MEMORY)

@@ -104,7 +104,7 @@ METHODS = (
         "K_5",
         "ellipsoidal:ellipsoidal",
         "$K_5$",
-        own=("seconds", "progress", "steps"),
+        own=("seconds", "progress", "steps", "memory"),
         treatments=("implicit",),  # the same programs for both
     ),
     Method("path_norm", "path_norm:path_norm", "path norm", cost=costs.one_pass),

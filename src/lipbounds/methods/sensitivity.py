@@ -23,9 +23,9 @@ def sensitivity(network: Network, eps, name: str = "K_4", **options) -> Tensor:
 
     eps: radii >= 0, shape (n_0,) or `input_shape`, in the inputs' units. name: "K_4" for F_4(eps),
     in milliseconds; "K_5" for the least sqrt(mu nu) of each output (docs/k5.md) that is proven
-    within its options `seconds` (60) and `steps`, never above F_4's, the less of both treatments;
-    progress(elapsed seconds, bounds) is called with better ones. K_4 takes `seconds` too, and
-    raises LipboundsError where it would need more.
+    within its options `seconds` (60), `steps` and `memory`, never above F_4's, the less of both
+    treatments; progress(elapsed seconds, bounds) is called with better ones. K_4 takes `seconds`
+    too, and raises LipboundsError where it would need more.
     Returns (n_out,), (S, n_out) for an ensemble, in the outputs' units. Raises LipboundsError for
     radii that do not fit, UnsupportedError for another name or option.
     """
