@@ -32,9 +32,10 @@ def inward(value: Tensor, terms: int) -> Tensor:
 
 
 def times_power(value: Tensor, exponent: Tensor) -> Tensor:
-    """value * 2^exponent in two steps, as 2^exponent itself may overflow or vanish."""
+    """value * 2^exponent in two steps, as 2^exponent itself may overflow or vanish; 0 stays 0."""
     half, one = exponent // 2, torch.ones_like(exponent, dtype=torch.float64)
-    return value * torch.ldexp(one, half) * torch.ldexp(one, exponent - half)
+    scaled = value * torch.ldexp(one, half) * torch.ldexp(one, exponent - half)
+    return torch.where(value == 0, value, scaled)
 
 
 def finite(value: Tensor, what: str) -> Tensor:

@@ -187,13 +187,13 @@ class _State:
 
 
 def _condensed(operator: Blocks) -> Operator:
-    """One map where there is one block, or a dense one among few entries."""
+    """One map where there is one block, or a dense one among few entries, none of them a product
+    or a sum: of those the roundings would no longer be counted."""
     if len(operator.heights) == len(operator.widths) == 1:
         if operator.parts:
             return operator.parts[0, 0]
         nothing = torch.zeros(0, dtype=torch.long, device=operator.device)
         return Sparse(nothing, nothing, nothing.double(), operator.shape)
     small = operator.shape[0] * operator.shape[1] <= DENSE_ENTRIES
-    factors = (factor for part in operator.parts.values() for factor in part.factors)
-    dense = small and any(isinstance(factor, Dense) for factor in factors)
-    return operator.materialized() if dense else operator
+    dense = any(isinstance(part, Dense) for part in operator.parts.values())
+    return operator.materialized() if small and dense and operator.plain else operator

@@ -119,6 +119,10 @@ class Blocks(Operator):
         return self.crossings * max((part.terms + 1 for part in self.parts.values()), default=0)
 
     @property
+    def plain(self):
+        return all(part.plain for part in self.parts.values())
+
+    @property
     def crossings(self) -> int:
         """The most blocks in one row or column, and at least 1."""
         rows, columns = (Counter(place[k] for place in self.parts) for k in (0, 1))
@@ -158,9 +162,11 @@ def _entries(matrix: Operator) -> tuple[Tensor, Tensor]:
 class Sum(Operator):
     """W_1 + W_2 + ... of one shape, none of them an ensemble."""
 
-    def __init__(self, terms: Sequence[Operator]):
-        self.parts = dict(enumerate(terms))
-        self.shape = terms[0].shape
+    plain = False
+
+    def __init__(self, summands: Sequence[Operator]):
+        self.parts = dict(enumerate(summands))
+        self.shape = summands[0].shape
 
     def apply(self, x):
         return sum(one.apply(x) for one in self.parts.values())

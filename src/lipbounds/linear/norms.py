@@ -59,8 +59,10 @@ def _operator_norm(operator: Operator, norm: float) -> Tensor:
 
 def absolute_sums(operator: Operator, norm: float) -> Tensor:
     """Row sums (norm inf) or column sums (norm 1) of |W|, rounded outward."""
-    exact, rounded = (_sums(o, norm) for o in (operator.absolute(), operator.majorant()))
-    return outward(exact, operator.terms) + gamma(operator.terms) * rounded
+    absolute, majorant = operator.absolute(), operator.majorant()
+    exact, rounded = (outward(_sums(o, norm), o.terms) for o in (absolute, majorant))
+    # Where |W| had to be formed, its entries are rounded; else it is exact.
+    return exact if operator.plain else exact + gamma(operator.terms) * rounded
 
 
 def _sums(operator: Operator, norm: float) -> Tensor:
@@ -123,6 +125,7 @@ def power_of_two(size: Tensor) -> Tensor:
     """The power of two next to `size` > 0, and 1 for 0: scaling by it is exact, and keeps a Gram
     matrix from under- or overflowing. Raises LipboundsError where `size` is not finite."""
     exponent = torch.frexp(finite(size, "a layer's weight, or a product of layers")).exponent
+    exponent = exponent.clamp(max=1023)  # 2^1024 is infinite; the half of it does as well
     return torch.where(size > 0, torch.ldexp(torch.ones_like(size), exponent), 1.0)
 
 

@@ -30,6 +30,7 @@ class Operator(ABC):
     shape: tuple[int, int]
     batch_shape: tuple[int, ...] = ()
     single_rows = single_columns = False  # no row, no column of W has two entries
+    plain = True  # its entries as a matrix are numbers that it holds, not products or sums of them
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
@@ -68,7 +69,8 @@ class Operator(ABC):
         return operator
 
     def materialized(self) -> "Dense | Sparse | Diagonal | Identity":
-        """The same map as one matrix, dense where a factor is."""
+        """The map as one matrix, dense where a factor is: the same if it is `plain`, else with the
+        roundings of its products and sums, at most gamma(terms) times the majorant."""
         if any(isinstance(factor, Dense) for factor in self.factors):
             return Dense(dense(self))
         m, n = self.shape
@@ -163,10 +165,6 @@ class Diagonal(Operator):
     def absolute(self):
         return Diagonal(self.diagonal.abs())
 
-    @cached_property
-    def csr(self):
-        return sp.diags_array(self.diagonal.numpy(), format="csr")
-
     def materialized(self):
         return self
 
@@ -201,10 +199,6 @@ class Identity(Operator):
 
     def absolute(self):
         return self
-
-    @cached_property
-    def csr(self):
-        return sp.eye_array(self.shape[0], format="csr")
 
     def materialized(self):
         return self
@@ -408,6 +402,8 @@ class Convolution(Operator):
 class Composition(Operator):
     """The product of its factors, the last one applied first: Composition([B, A]) x = B A x."""
 
+    plain = False
+
     def __init__(self, factors: Sequence[Operator]):
         self._factors = tuple(factors)
         self.shape = (factors[0].shape[0], factors[-1].shape[1])
@@ -432,7 +428,7 @@ class Composition(Operator):
         column of A, has two entries."""
         mixing = next((k for k, f in enumerate(self.factors) if not f.single_rows), -1)
         if mixing < 0 or all(f.single_columns for f in self.factors[mixing + 1 :]):
-            return self.majorant()
+            return Composition([factor.absolute() for factor in self.factors])
         if self.shape[1] * self.cost > MIXED:
             return self.majorant()
         return self.materialized().absolute()

@@ -25,8 +25,6 @@ from ..quadratic.conic import cvxpy, solve
 from ..quadratic.form import Form, Multipliers, certified, single
 from ..results import Bound, Status
 
-STIFF = 1e-6  # tau of a neuron with one slope only, in units of C H C^T: it should be 0
-
 
 def eclipse_fast(network: Network, norm: float) -> Tensor:
     """ECLipsE-Fast: tau_j = r_j (r_j + |m_j|) h, h = || H ||_2, for slopes m_j +- r_j.
@@ -36,7 +34,7 @@ def eclipse_fast(network: Network, norm: float) -> Tensor:
     lambda = 2 / h, as in the paper. For max(a, b) stages tau = p h / 2, p the most neurons that one
     input is picked by: then Sigma_k <= p h I, as sum_j a_j^2 + b_j^2 - y_j^2 + 2 (y_j - a_j)
     (y_j - b_j) is a sum of squares and sum_j a_j^2 + b_j^2 <= p |z|^2. (All up to
-    STIFF, where a neuron has one slope only.)
+    `stages.STIFF`, where a neuron has one slope only.)
     Returns an upper bound of D*_2, a 0-d tensor. Raises UnsupportedError for an ensemble, a pool
     kept whole, or another norm than 2.
     """
@@ -130,10 +128,12 @@ def _looking_ahead(network: Network, k: int, h: Tensor, seconds: float) -> tuple
     """ECLipsE's tau of stages[k], or the closed form where that is no better or time is up; and how
     the solver ended."""
     stage, following = network.stages[k], network.affines[k + 1]
+    values, vectors = torch.linalg.eigh(h)
+    kept = values > 1e-14 * values[-1]
     candidates, status = [_closed_form(stage, h)], Status.TIME
+    if not bool(kept.any()):  # nothing passes the layers in front of it
+        return candidates[0], Status.CONVERGED
     if seconds > 0:
-        values, vectors = torch.linalg.eigh(h)
-        kept = values > 1e-14 * values[-1]
         root = vectors[:, kept] * values[kept].sqrt()
         solved, status = _solved(root, stage, following, candidates[0], seconds)
         candidates += solved
@@ -153,7 +153,7 @@ def _solved(
     first = Affine(Dense(root), torch.zeros(len(root), dtype=root.dtype, device=root.device))
     form = Form(Network((first, following), (stage,)), ball=True)
     if not form.cheap > 0:
-        return []
+        return [], Status.CONVERGED
     try:
         solution = solve(form, "eclipse", seconds)
     except UnsupportedError:

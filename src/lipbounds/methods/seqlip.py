@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..arithmetic.rounding import gamma, inward, outward
 from ..linear.norms import majorant_norm, matrix_norm, operator_norm
-from ..linear.operators import Composition, Identity, Operator, dense
+from ..linear.operators import Identity, Operator, dense
 from ..networks.network import Network
 from ..networks.stages import Stage
 from ..results import Bound, Status
@@ -94,8 +94,8 @@ def _split(network: Network, i: int) -> _Split:
 
 
 def _rounding(operator: Operator) -> Tensor | float:
-    """How far `dense` may be from the operator, in l2: it multiplies the factors of a product."""
-    if not isinstance(operator, Composition):
+    """How far `dense` may be from the operator, in l2: it forms products and sums."""
+    if operator.plain:
         return 0.0
     return gamma(operator.terms) * majorant_norm(operator)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from ..errors import LipboundsError, UnsupportedError
-from ..linear.blocks import Blocks
+from ..linear.blocks import Blocks, Sum
 from ..linear.operators import (
     Composition,
     Convolution,
@@ -108,13 +108,13 @@ def carried(network: Network) -> Network:
             stages.append(stage)
             affines.append(affine)
             continue
-        before, after = _difference_and_carry(stage), _add_halves(stage.shape[0])
+        before, after = _difference_and_carry(stage), _add_halves(stage.shape[0], network.device)
         last = affines[-1]
         affines[-1] = Affine(compose(before, last.operator), before.apply(last.offset))
         size = stage.shape[0]
         parts = [
-            (activation("relu"), torch.arange(size)),
-            (activation("identity"), torch.arange(size, 2 * size)),
+            (activation("relu"), torch.arange(size, device=network.device)),
+            (activation("identity"), torch.arange(size, 2 * size, device=network.device)),
         ]
         stages.append(SlopeStage(parts, 2 * size, network.device))
         affines.append(Affine(compose(affine.operator, after), affine.offset))
@@ -169,8 +169,8 @@ def _with_matrices(affine: Affine) -> Affine:
 def _matrix(operator: Operator) -> Operator:
     if isinstance(operator, Composition):
         return Composition([_matrix(factor) for factor in operator.factors])
-    if isinstance(operator, Blocks):
-        return operator.each(_matrix)
+    if isinstance(operator, Blocks | Sum):
+        return operator.with_parts({place: _matrix(part) for place, part in operator.parts.items()})
     return operator.materialized()
 
 
@@ -180,9 +180,9 @@ def _identity(size: int, device: torch.device) -> Affine:
 
 def _difference_and_carry(stage: BetweenStage) -> Sparse:
     """z -> (P z - Q z, Q z)."""
-    size, inputs = stage.shape
-    rows = torch.arange(size)
-    one = torch.ones(size, dtype=torch.float64)
+    (size, inputs), device = stage.shape, stage.first.device
+    rows = torch.arange(size, device=device)
+    one = torch.ones(size, dtype=torch.float64, device=device)
     return Sparse(
         torch.cat([rows, rows, rows + size]),
         torch.cat([stage.first, stage.second, stage.second]),
@@ -191,10 +191,10 @@ def _difference_and_carry(stage: BetweenStage) -> Sparse:
     )
 
 
-def _add_halves(size: int) -> Sparse:
-    rows = torch.arange(size)
-    one = torch.ones(2 * size, dtype=torch.float64)
-    return Sparse(rows.repeat(2), torch.arange(2 * size), one, (size, 2 * size))
+def _add_halves(size: int, device: torch.device) -> Sparse:
+    columns = torch.arange(2 * size, device=device)
+    one = torch.ones(2 * size, dtype=torch.float64, device=device)
+    return Sparse(columns % size, columns, one, (size, 2 * size))
 
 
 def treated(network: Network, treatment: str) -> Network:
