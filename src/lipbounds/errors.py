@@ -1,5 +1,7 @@
 """Errors a user can cause; every message names what was wrong, where, and what to do."""
 
+import re
+
 
 class LipboundsError(ValueError):
     """Base of all errors raised for a user's input."""
@@ -11,3 +13,11 @@ class UnsupportedError(LipboundsError):
 
 class ShapeError(LipboundsError):
     """A layer that does not take what the layers before it, or the input, give it."""
+
+
+NO_MEMORY = re.compile(r"can't allocate memory|Unable to allocate|bad_alloc|out of memory", re.I)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that there was no memory left, in whatever library."""
+    return isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None

@@ -270,14 +270,15 @@ def test_a_method_without_memory_has_that_as_its_reason(monkeypatch):
 
 HUNGRY = """
 import torch
-from lipbounds.commandline.memory import is_refused, memory_limited
+from lipbounds.commandline.memory import memory_limited
+from lipbounds.errors import out_of_memory
 
 with memory_limited(0.25):
     torch.ones(2**20)
     try:
         torch.ones(2**28)
     except RuntimeError as error:
-        print(is_refused(error))
+        print(out_of_memory(error))
 torch.ones(2**27)
 """
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import LipboundsError, UnsupportedError
+from ..errors import LipboundsError, UnsupportedError, out_of_memory
 from ..frontends.equality import Imported
 from ..methods.registry import PAPER, registered
 from ..methods.sensitivity import sensitivity as moved
@@ -26,7 +26,7 @@ from . import pictures, report, tables
 from .budget import ALL, Task, run, tasks
 from .description import estimates, layers
 from .loading import loaded
-from .memory import is_refused, memory_limited
+from .memory import memory_limited
 
 UNREADABLE, UNSUPPORTED, NOTHING = 2, 3, 4
 LOWER_SHARE = 0.1  # of the time, for the lower bounds
@@ -181,7 +181,9 @@ def inspect(
     inputs = network.input_shape or (network.input_size,)
     shown = " x ".join(map(str, inputs))
     console.print(f"inputs {shown}, outputs {network.output_size}, stages {network.depth}")
-    if found.difference is not None:
+    if found.difference is not None and math.isnan(found.difference):
+        console.print("not compared: the file's outputs are not finite at the inputs tried")
+    elif found.difference is not None:
         console.print(f"differs from the file's outputs by {found.difference:.1e} of the largest")
     table = Table("map or stage", "size", "", box=None)
     for row in layers(network):
@@ -242,7 +244,7 @@ def _mistakes():
     except LipboundsError as error:
         _end(UNREADABLE, str(error))
     except (MemoryError, RuntimeError) as error:
-        if not is_refused(error):
+        if not out_of_memory(error):
             raise
         _end(NOTHING, "there is not memory enough for the network itself; give it more by --memory")
 

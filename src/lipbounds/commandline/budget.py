@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..clock import OutOfTime, now
-from ..errors import LipboundsError
+from ..errors import LipboundsError, out_of_memory
 from ..methods.costs import SPEED, one_pass
 from ..methods.registry import BOUNDS, registered
 from ..methods.run import bound
 from ..networks.network import Network
 from ..networks.rewrite import explicit
 from ..results import Bound
-from .memory import is_refused
 
 LARGEST_EXPLICIT = 1e8  # multiply-adds of one pass, up to which pools and convolutions are unrolled
 PHASE_SHARE = 0.5  # of the memory: what a phase of K_5 may hold; the rest is for what it makes
@@ -64,7 +63,7 @@ def _unrolled(network: Network) -> Network | None:
     try:
         return explicit(network)
     except (MemoryError, RuntimeError) as error:
-        if not is_refused(error):
+        if not out_of_memory(error):
             raise
         return None
 
@@ -123,7 +122,7 @@ def _outcome(network: Network, task: Task, seconds: float, memory: float | None)
     except LipboundsError as error:
         return Outcome(task, None, str(error))
     except (MemoryError, RuntimeError) as error:
-        if not is_refused(error):
+        if not out_of_memory(error):
             raise
         return Outcome(task, None, "takes more memory than there is")
     return Outcome(task, found, found.reason)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import LipboundsError
+from ..errors import LipboundsError, out_of_memory
 from ..frontends import modules, onnx_files, programs
 from ..frontends.arrays import from_arrays
 from ..frontends.equality import Imported
@@ -50,6 +50,8 @@ def _from_program(path: Path, shape: Sequence[int] | None, trust: bool) -> Impor
     try:
         program = torch.export.load(path)
     except Exception as error:  # whatever a file that is none raises
+        if out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise LipboundsError(
             f"{path} is no whole file of torch.export.save, or of another version of torch "
@@ -61,11 +63,15 @@ def _from_program(path: Path, shape: Sequence[int] | None, trust: bool) -> Impor
 def _from_pickle(path: Path, shape: Sequence[int] | None, trust: bool) -> Imported:
     try:
         found = torch.load(path, weights_only=not trust, map_location="cpu")
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        if trust:
+            raise LipboundsError(f"{path} is no whole file of torch.save ({error})") from None
         raise LipboundsError(
             f"{path} holds more than weights, and loading it may run any code in it; {TRUST}"
         ) from None
     except Exception as error:  # whatever a file that is none raises
+        if out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise LipboundsError(f"{path} is no whole file of torch.save ({reason})") from None
     if not isinstance(found, nn.Module):

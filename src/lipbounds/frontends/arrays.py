@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LipboundsError
+from ..errors import LipboundsError, out_of_memory
 from ..networks.activations import Activation
 from ..networks.network import Network
 
@@ -21,6 +21,8 @@ def from_arrays(path: Path, activation: Activation | str = "relu") -> Network:
     between them. Raises LipboundsError for what is no such file, or does not hold LAYOUT."""
     if path.suffix.lower() == ".npy":
         found = _read(path, lambda: np.load(path, allow_pickle=False))
+        if not isinstance(found, np.ndarray):
+            raise LipboundsError(f"{path} is no .npy file; is it an .npz?")
         weights, biases = [found], None
     else:
         read = _matlab if path.suffix.lower() == ".mat" else _numpy
@@ -37,9 +39,9 @@ def _read(path: Path, function):
         return function()
     except NotImplementedError:
         raise LipboundsError(f"{path} is of MATLAB 7.3; save it by save(..., '-v7')") from None
-    except MemoryError:
-        raise
     except Exception as error:  # whatever a file that is none raises
+        if out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise LipboundsError(f"{path} is no whole {path.suffix} file ({reason})") from None
 
@@ -61,9 +63,11 @@ def _matlab(path: Path) -> dict[str, np.ndarray]:
         if name.startswith(HEADER):
             continue
         if value.dtype == object and name in ("weights", "biases"):
-            found |= {f"{name[0].upper()}{k}": one for k, one in enumerate(value.flat)}
+            parts = {f"{name[0].upper()}{k}": one for k, one in enumerate(value.flat)}
+            found |= {part: one for part, one in parts.items() if one.size or name == "weights"}
         else:
             found[name] = value
+    found = {name: v.toarray() if hasattr(v, "toarray") else v for name, v in found.items()}
     lower = {f"b{name[1:]}" if name.startswith("B") else name: v for name, v in found.items()}
     return {name: v.reshape(-1) if name.startswith("b") else v for name, v in lower.items()}
 

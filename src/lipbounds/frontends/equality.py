@@ -1,5 +1,6 @@
 """Whether a network computes what it was made from, on a few inputs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ def checked(network: Network, source: Source, eps: float) -> Imported:
     """The network with the largest difference found; eps: the source's precision.
 
     Raises UnsupportedError where it is more than rounding explains: what was converted is not what
-    is computed. Inputs at which the source's output is not finite do not count.
+    is computed. Inputs at which the source's output is not finite do not count; where there is no
+    other, the difference is NaN.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (len(SIZES), *network.input_shape)
@@ -52,16 +54,17 @@ def checked(network: Network, source: Source, eps: float) -> Imported:
         )
     difference = (given - ours).abs().amax(1)
     finite = given.isfinite().all(1)
-    worse = finite & (difference > slack)
+    worse = finite & ~(difference <= slack)
     if bool(worse.any()):
-        k = int((difference / slack).where(worse, 0).argmax())
+        k = int((difference / slack).nan_to_num(torch.inf).where(worse, -1).argmax())
         raise UnsupportedError(
             f"the {source.name}'s output differs by up to {float(difference[k]):.3g} from that of "
             f"its layers as their classes and weights define them, where rounding in "
             f"{source.dtype} explains {float(slack[k]):.3g}; {source.remedy}"
         )
     size = ours.abs().amax(1).clamp(min=torch.finfo(torch.float64).tiny)
-    return Imported(network, float((difference / size).where(finite, 0).max()))
+    relative = (difference / size).where(finite, 0).max() if bool(finite.any()) else math.nan
+    return Imported(network, float(relative))
 
 
 def _with_slack(
@@ -76,8 +79,8 @@ def _with_slack(
         noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
         return value + eps * size * noise.to(value.device)
 
-    def largest(value: Tensor) -> Tensor:
-        return value.abs().amax(-1, keepdim=True)
+    def largest(value: Tensor) -> Tensor:  # -inf is what max-pooling may be padded with
+        return value.abs().where(value.isfinite(), 0.0).amax(-1, keepdim=True)
 
     y = x.flatten(1)
     near = shaken(y, largest(y))

@@ -16,12 +16,12 @@ from operator import getitem
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import LipboundsError, UnsupportedError
+from ..errors import LipboundsError, UnsupportedError, out_of_memory
 from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.stages import BetweenStage
 from . import pieces, values
-from .pieces import Shape
+from .pieces import MISFITS, Shape
 from .values import Input, Staged, Value
 
 BATCH = 2
@@ -54,6 +54,8 @@ def _exported(module: nn.Module, shape: Shape, device: torch.device):
         with _silent():
             return torch.export.export(module, (example,)).run_decompositions({})
     except Exception as error:  # whatever the module's own code does
+        if out_of_memory(error):
+            raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error))
         raise LipboundsError(
             f"torch.export cannot trace the module on inputs of shape {shape} "
@@ -132,6 +134,11 @@ class _Reader:
             return _handler(operation)(operation)
         except LipboundsError as error:
             raise type(error)(f"{operation.place}: {error}") from None
+        except MISFITS as error:
+            if out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise UnsupportedError(f"{operation.place}: with these arguments ({reason})") from error
 
     def output(self, names: Sequence[str]) -> Value:
         """What the module returns, of whatever it changes in place besides."""
@@ -204,6 +211,9 @@ def _cast(operation: Operation) -> Value:
     dtype = operation.kwargs.get("dtype")
     if dtype is not None and not dtype.is_floating_point:
         raise UnsupportedError(f"rounds to {dtype}, which has no Lipschitz constant")
+    given = operation.node.args[0].meta["val"].dtype
+    if dtype is not None and torch.finfo(dtype).eps > torch.finfo(given).eps:
+        raise UnsupportedError(f"rounds {given} to {dtype}; take the module in one of them")
     return _same(operation)
 
 
@@ -364,8 +374,8 @@ def _gelu(approximate="none") -> Activation:
 
 def _clamp(low=None, high=None, min=None, max=None) -> Activation:  # as torch names them
     ends = (low if low is not None else min), (high if high is not None else max)
-    if any(isinstance(end, Tensor) for end in ends):
-        raise UnsupportedError("clamp between tensors")
+    if any(isinstance(end, Tensor | Value) for end in ends):
+        raise UnsupportedError("clamp between tensors; write it by maximum and minimum")
     low, high = ends
     return act.clamp(-math.inf if low is None else low, math.inf if high is None else high)
 

@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from operator import index
 from os import PathLike
-from reprlib import repr as short
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..arguments import check_device
-from ..errors import LipboundsError, ShapeError, UnsupportedError
+from ..errors import LipboundsError, ShapeError, UnsupportedError, out_of_memory
 from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.network import Network
@@ -29,11 +27,10 @@ from . import pieces
 from .equality import Imported, Source, checked
 from .exported import graph_of
 from .lowering import lowered
-from .pieces import Piece, Shape
+from .pieces import MISFITS, Piece, Shape, checked_shape
 from .values import Input, applied
 
 PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
-LARGEST_INPUT = 2**31  # entries: 16 GiB of float64
 
 
 def from_torch(module: nn.Module, input_shape: Sequence[int]) -> Network:
@@ -125,6 +122,8 @@ def _output(module: nn.Module, x: Tensor) -> Tensor:
         with torch.random.fork_rng(devices), torch.autocast(x.device.type, enabled=False):
             return module(x.clone()).flatten(1).double()
     except Exception as error:  # whatever the module does
+        if out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise LipboundsError(
             f"the module itself fails on {x.dtype} inputs of shape {tuple(x.shape[1:])} in a batch "
@@ -144,22 +143,6 @@ def _require_module(module) -> None:
         remedy = f"pass a network, not the class {module.__name__}"
     kind = type(module).__name__
     raise LipboundsError(f"module must be a torch.nn.Module, not of type {kind}; {remedy}")
-
-
-def checked_shape(input_shape) -> Shape:
-    try:
-        if any(isinstance(n, bool) for n in input_shape):
-            raise TypeError
-        shape = tuple(index(n) for n in input_shape)
-    except TypeError:
-        shape = ()
-    if not shape or min(shape) < 1 or math.prod(shape) > LARGEST_INPUT:
-        raise LipboundsError(
-            f"input_shape {short(input_shape)} must be a sequence of positive integers, the shape "
-            "of one input (of 2^31 entries at most) without the batch dimension, for instance "
-            "(1, 28, 28) or (4,)"
-        )
-    return shape
 
 
 def _layers(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -189,7 +172,9 @@ def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -
         piece = convert(layer, shape, device)
     except LipboundsError as error:
         raise type(error)(f"{where} with input of shape {shape}: {error}") from None
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except MISFITS as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise LipboundsError(
             f"{where}: its weights and options do not match ({reason}); make the layer anew"

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_device
-from ..errors import LipboundsError, UnsupportedError
+from ..errors import LipboundsError, UnsupportedError, out_of_memory
 from ..networks.network import Network
 from .equality import Imported, Source, checked
 from .lowering import lowered
 from .onnx_nodes import Node, value_of
+from .pieces import MISFITS, checked_shape
 from .values import Input, Value
 
 OPSETS = range(7, 27)
@@ -51,6 +52,7 @@ def imported(
     model = _model(Path(path))
     given = _only_input(model)
     shape = _set_shape(given, input_shape)
+    _refuse_narrowing(model, given)
     if logits:
         _cut_softmax(model)
     with torch.inference_mode(False), torch.no_grad():
@@ -69,7 +71,7 @@ def _model(path: Path):
         raise LipboundsError(f"{path} {what}; give the path of an .onnx file")
     try:
         model = onnx.load(path, load_external_data=False)
-    except (DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (DecodeError, UnicodeDecodeError, ValueError, OSError) as error:
         raise LipboundsError(
             f"{path} is no ONNX file, or a truncated one ({_first_line(error)}); export it again"
         ) from None
@@ -134,7 +136,7 @@ def _set_shape(given, input_shape: Sequence[int] | None) -> tuple[int, ...]:
     dims = given.type.tensor_type.shape.dim
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in dims]
     if input_shape is not None:
-        wanted = list(input_shape)
+        wanted = list(checked_shape(input_shape))
         if len(wanted) == len(sizes) - 1:
             wanted = [1, *wanted]
         fits = len(wanted) == len(sizes) and all(
@@ -181,6 +183,12 @@ def _output(model, given: str, shape: tuple[int, ...]) -> Value:
         known[tensor.name] = numpy_helper.to_array(tensor)
     known[given] = Input(shape, "input", torch.device("cpu"))
     for number, proto in enumerate(model.graph.node):
+        missing = [name for name in proto.input if name not in known]
+        if missing:
+            raise LipboundsError(
+                f"the model names {missing[0]!r}, which nothing in it gives in dense form; export "
+                "it again"
+            )
         node = Node(proto, number, opsets, [known[name] for name in proto.input])
         for name, value in zip(proto.output, _made(node), strict=False):
             known[name] = value
@@ -195,6 +203,25 @@ def _made(node: Node) -> Iterator[Value | np.ndarray]:
         return value_of(node)
     except LipboundsError as error:
         raise type(error)(f"{node.place}: {error}") from None
+    except MISFITS as error:  # shapes or attributes that do not belong together
+        if out_of_memory(error):
+            raise
+        raise LipboundsError(f"{node.place}: does not fit: {_first_line(error)}") from None
+
+
+def _refuse_narrowing(model, given) -> None:
+    """A cast to half precision in a model that is not in it rounds, and overflows early."""
+    from onnx import TensorProto
+
+    half = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    if given.type.tensor_type.elem_type in half:
+        return
+    for number, node in enumerate(model.graph.node):
+        to = next((one.i for one in node.attribute if one.name == "to"), None)
+        if node.op_type == "Cast" and to in half:
+            raise UnsupportedError(
+                f"node {number} (Cast) rounds to half precision; export the model in float32"
+            )
 
 
 def _source(model, given, shape: tuple[int, ...]) -> tuple[Source, float]:

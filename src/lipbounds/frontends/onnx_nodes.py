@@ -218,7 +218,9 @@ def _gemm(node: Node) -> Value:
     if not isinstance(node.inputs[0], Value) or len(node.values) > 1 or node.get("transA", 0):
         raise UnsupportedError("of other than the input times a constant matrix; use MatMul")
     weight = node.tensor(1) if node.get("transB", 0) else node.tensor(1).mT
-    made = _features(node.inputs[0], alpha * weight, None, node.place)
+    made = _features(node.inputs[0], weight, None, node.place)
+    if alpha != 1:
+        made = values.scaled(made, torch.tensor(alpha, dtype=torch.float64), node.place)
     bias = node.tensor(2)
     return made if bias is None else _shifted(made, beta * bias, node.place)
 

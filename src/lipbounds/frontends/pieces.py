@@ -7,6 +7,8 @@ height, width). Weights are in float64 here; what is not of the right size raise
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
+from reprlib import repr as short
 
 import torch
 from torch import Tensor
@@ -21,6 +23,13 @@ from ..networks.stages import PoolStage, SlopeStage
 
 Shape = tuple[int, ...]
 Sizes = int | Sequence[int]
+
+
+LARGEST_INPUT = 2**31  # entries: 16 GiB of float64
+# What numbers that do not belong together raise in torch and NumPy.
+MISFITS = (
+    ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -230,3 +239,19 @@ def image(shape: Shape) -> tuple[int, int, int]:
 
 def unimage(shape: Shape, axes: int) -> Shape:
     return tuple(shape) if axes == 2 else (shape[0], shape[2])
+
+
+def checked_shape(input_shape) -> Shape:
+    try:
+        if any(isinstance(n, bool) for n in input_shape):
+            raise TypeError
+        shape = tuple(index(n) for n in input_shape)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1 or math.prod(shape) > LARGEST_INPUT:
+        raise LipboundsError(
+            f"input_shape {short(input_shape)} must be a sequence of positive integers, the shape "
+            "of one input (of 2^31 entries at most) without the batch dimension, for instance "
+            "(1, 28, 28) or (4,)"
+        )
+    return shape

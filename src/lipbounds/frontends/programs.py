@@ -14,8 +14,8 @@ from ..networks.network import Network
 from .equality import Imported, Source, checked
 from .exported import BATCH, aten, graph_of
 from .lowering import lowered
-from .modules import checked_shape, number_type, roundoff
-from .pieces import Shape
+from .modules import number_type, roundoff
+from .pieces import Shape, checked_shape
 
 DIFFERS = "report it as a fault of the conversion, with the program"
 REMEDY = "export it from what it was made of: torch.export.export(module.eval(), (x,))"
@@ -69,7 +69,11 @@ def _unguarded(program: ExportedProgram) -> nn.Module:
 def _for_two(module: fx.GraphModule, batch: int) -> fx.GraphModule:
     """With two in the place of the batch in what its operations say of shapes; where that is not
     what they mean, the comparison with the program finds it."""
+    moving = set()  # what depends on the input
     for node in module.graph.nodes:
+        if node.op != "placeholder" and moving.isdisjoint(node.all_input_nodes):
+            continue
+        moving.add(node)
         if node.target in SHAPED and node.args[1][0] == batch:
             node.args = (node.args[0], [BATCH, *node.args[1][1:]], *node.args[2:])
     module.recompile()

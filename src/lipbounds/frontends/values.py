@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, UnsupportedError
+from ..errors import LipboundsError, ShapeError, UnsupportedError
 from ..linear.operators import Diagonal, Identity, Operator, Sparse, blocks, identity_rows
 from ..networks.stages import Stage
 from .pieces import Piece, Shape
 
+FAR = 2.0**60  # a factor to numbers larger than the constants in a network
 LARGEST_LABEL = 2**53  # whole numbers up to which float64 is exact
 
 
@@ -118,6 +119,8 @@ def shifted(value: Value, constant: Tensor, place: str) -> Value:
 
 def _spread(constant: Tensor, value: Value) -> Tensor:
     constant = constant.to(value.device, torch.float64)
+    if not bool(constant.isfinite().all()):
+        raise LipboundsError("takes a constant with entries that are not finite")
     try:
         return constant.expand(value.shape).reshape(-1).clone()
     except RuntimeError:
@@ -150,6 +153,12 @@ def moved(values: Sequence[Value], function: Callable[..., Tensor], place: str) 
     fixed = source == other
     if not torch.equal(other[~fixed], source[~fixed] + total):
         raise UnsupportedError("mixes the inputs of a batch, or computes where it should move")
+    # With other numbers too, or a comparison with a constant would pass for a move.
+    for far in (FAR, -FAR):
+        again = function(*(label * far for label in labels)).flatten()
+        expected = torch.where(fixed.repeat(2), given.flatten(), far * given.flatten())
+        if not torch.equal(again, expected):
+            raise UnsupportedError("computes where it should move")
     index, device = torch.where(fixed, 0.0, source).long(), values[0].device
     if not torch.equal(index[~fixed].double(), source[~fixed]) or bool((index > total).any()):
         raise UnsupportedError("computes where it should move")
@@ -200,5 +209,7 @@ def linear(
         column, row = block.nonzero(as_tuple=True)
         entries.append((row, column + columns.start, block[column, row]))
     rows, columns, values = (torch.cat(part) for part in zip(*entries, strict=True))
+    if not bool(values.isfinite().all()):
+        raise LipboundsError("takes a constant with entries that are not finite")
     operator = Sparse(rows, columns, values, (math.prod(shape), value.size))
     return mapped(value, operator, shape, place, roundings=roundings)
