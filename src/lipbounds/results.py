@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +20,12 @@ class Status(StrEnum):
     STEPS = "steps"
     MEMORY = "memory"
     PRECISION = "precision"
+
+    @classmethod
+    def worst(cls, statuses: Iterable[Status]) -> Status:
+        """Of parts that together make a bound."""
+        order = (cls.MEMORY, cls.TIME, cls.STEPS, cls.PRECISION, cls.CONVERGED)
+        return min(statuses, key=order.index, default=cls.CONVERGED)
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,9 @@ class Bound:
     @classmethod
     def of_parts(cls, upper: float | Tensor, statuses: Sequence[Status], parts: str) -> Bound:
         """Of several `parts` (their name in the plural), that ended by `statuses`."""
-        order = (Status.TIME, Status.PRECISION, Status.CONVERGED)
-        worst = min(statuses, key=order.index, default=Status.CONVERGED)
         unsolved = len(statuses) - statuses.count(Status.CONVERGED)
         left = f"{unsolved} of {len(statuses)} {parts} not solved" if unsolved else ""
-        return cls(upper, None, worst, left)
+        return cls(upper, None, Status.worst(statuses), left)
 
     @property
     def reason(self) -> str:

@@ -272,7 +272,9 @@ def test_open_sizes_are_set_by_input_shape(tmp_path):
         same_as_onnxruntime(made, tmp_path / "one.onnx", IMAGE)
     same_as_onnxruntime(made, tmp_path / "one.onnx", IMAGE, input_shape=(2, 6, 5))
     for wrong in ((3, 6, 5), (2, 6), (2, 0, 5)):
-        with pytest.raises(lb.LipboundsError, match="does not fit the model's input 'x'|positive integers"):
+        with pytest.raises(
+            lb.LipboundsError, match="does not fit the model's input 'x'|positive integers"
+        ):
             lb.from_onnx(tmp_path / "one.onnx", input_shape=wrong)
 
 

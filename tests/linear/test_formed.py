@@ -2,16 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import lipbounds as lb
+from lipbounds.arithmetic.rounding import gamma
 from lipbounds.linear.blocks import Blocks, Sum
 from lipbounds.linear.norms import absolute_sums, matrix_norm, operator_norm, vector_norm
 from lipbounds.linear.operators import Composition, Dense, Diagonal, Identity
 from lipbounds.networks.network import Affine, Network
 from lipbounds.networks.stages import SlopeStage
+from lipbounds.quadratic.newton.mixed_forms import mixed_forms
+from lipbounds.truth.phases import exact_factors
 
 A, B = 1.1, 1.3
 REST = float(torch.tensor(A, dtype=torch.float64) * B)  # rounded: A B is not it, exactly
@@ -78,6 +82,64 @@ def test_nor_is_one_that_is_carried_past_a_stage(norm):
             assert lb.bound(network, name, norm).upper >= TRUE, name
 
 
+def affine(operator):
+    return Affine(operator, torch.zeros(operator.shape[0], dtype=torch.float64))
+
+
+def relu_between(*operators):
+    stages = [SlopeStage.mixed([lb.ACTIVATIONS["relu"]()] * o.shape[0]) for o in operators[:-1]]
+    return Network(tuple(map(affine, operators)), tuple(stages))
+
+
+def test_the_exact_constant_of_sums():
+    """Of 1 + 1e16 - 1e16 + 1, which is 2 and not 1; and of what is far below one rounding."""
+    row = Dense(torch.ones(1, 3, dtype=torch.float64))
+    column = Dense(torch.tensor([[1.0], [1e16], [-1e16]], dtype=torch.float64))
+    network = relu_between(scalar(1.0), Sum([Composition([row, column]), scalar(1.0)]))
+    for norm in (1, math.inf):
+        found = lb.exact(network, norm)
+        assert found.lower == pytest.approx(2) and found.upper >= 2
+    small = 0.9 * 2.0**-54
+    network = relu_between(scalar(1.0), Sum([scalar(1.0), scalar(-small)]))
+    assert lb.exact(network, math.inf).lower <= 1 - small / 2 or small < 2**-53
+    column = Dense(torch.tensor([[1e-17], [1.0], [-1.0]], dtype=torch.float64))
+    blocks = Blocks({(0, 0): Composition([row, column]), (1, 1): scalar(3.0)}, [1, 1], [1, 1])
+    start = Dense(torch.ones(2, 1, dtype=torch.float64))
+    first = Dense(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    found = lb.exact(relu_between(start, blocks, first), math.inf)
+    assert found.lower == pytest.approx(1e-17, rel=1e-6) and found.upper >= 1e-17 * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_exact_factors_multiply_to_the_operator(seed):
+    operator = random_tree(seed)
+    product = np.eye(operator.shape[1])
+    for matrix in exact_factors(operator):
+        product = matrix @ product
+    expected = operator.apply(torch.eye(operator.shape[1], dtype=torch.float64)).mT
+    assert np.array_equal(product, expected.numpy())
+
+
+def test_neurons_that_are_not_quite_linear_add_up():
+    """Six stages, each of which may add a little of the carried value to a neuron that counts as
+    linear: all of it is in the majorant."""
+    first = Dense(torch.tensor([[1.0], [0.0]], dtype=torch.float64))
+    network = relu_between(first, Dense(torch.eye(2, dtype=torch.float64)))
+    gap = 0.99 * 2 * gamma(sum(a.operator.terms + 4 for a in network.affines) + 50)
+    step = torch.tensor([[1.0, 0.0], [gap, 1.0]], dtype=torch.float64)
+    last = Dense(torch.tensor([[0.0, 1.0]], dtype=torch.float64))
+    identity, relu = lb.ACTIVATIONS["identity"](), lb.ACTIVATIONS["relu"]()
+    stage = SlopeStage.mixed([identity, relu])
+    maps = [first, *[Dense(step)] * 6, last]
+    network = Network(tuple(map(affine, maps)), (stage,) * 7)
+    for norm in (1, 2, math.inf):
+        assert lb.bound(network, "K_5", norm, seconds=5).upper >= 6 * gap * (1 - 1e-9)
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    forms = mixed_forms(network, torch.zeros(1, dtype=torch.long), one, one, False)
+    reach = forms.last.abs().sum() + gamma(forms.terms) * forms.majorants[-1].sum()
+    assert float(reach) >= 6 * gap * (1 - 1e-9)
+
+
 def test_many_entries_of_a_product_of_few_terms():
     """Row sums of a formed matrix have as many terms as it has columns."""
     kernel, last = torch.full((1, 1, 300), 0.99 * 2.0**-40), torch.full((1, 300), 2.0**-14)
@@ -107,8 +169,7 @@ def test_a_difference_behind_a_diagonal_keeps_its_size(norm):
     assert float(operator_norm(operator, norm)) == pytest.approx(0.05, rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_norms_of_random_trees_hold_the_exact_ones(seed):
+def random_tree(seed):
     """Sums, products and blocks of small integers over powers of two, which are exact."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -126,16 +187,18 @@ def test_norms_of_random_trees_hold_the_exact_ones(seed):
             return Blocks(parts, [1, m - 1], [n])
         return leaf(m, n)
 
-    operator = tree(3, 4, 3)
+    return tree(3, 4, 3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_norms_of_random_trees_hold_the_exact_ones(seed):
+    operator = random_tree(seed)
     matrix = operator.apply(torch.eye(4, dtype=torch.float64)).mT
     for norm in (1.0, math.inf):
         sums = matrix.abs().sum(0 if norm == 1 else 1)
         assert (absolute_sums(operator, norm) >= sums).all()
     assert operator_norm(operator, 2.0) >= torch.linalg.matrix_norm(matrix, 2) * (1 - 1e-14)
-    affine = Affine(operator, torch.zeros(3, dtype=torch.float64))
-    last = Affine(leaf(2, 3), torch.zeros(2, dtype=torch.float64))
-    relu = lb.ACTIVATIONS["relu"]()
-    network = Network((affine, last), (SlopeStage.mixed([relu] * 3),))
+    network = relu_between(operator, Dense(matrix.T[:2, :3].contiguous()))
     explicit = lb.explicit(network)
     for norm in (1, 2, math.inf):
         for name in ("K_star", "K_3", "K_4"):

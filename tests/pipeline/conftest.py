@@ -90,7 +90,7 @@ def quick(workflow: Workflow) -> Workflow:
     fetched = ROOT / "data/mnist/MNIST/raw"
     if fetched.is_dir():
         shutil.copytree(fetched, workflow.directory / "data/local")
-    run = workflow.snakemake(*QUICK, timeout=240)
+    run = workflow.snakemake(*QUICK, timeout=900)
     assert run.returncode == 0, run.stdout
     return workflow
 

@@ -59,10 +59,18 @@ def _operator_norm(operator: Operator, norm: float) -> Tensor:
 
 def absolute_sums(operator: Operator, norm: float) -> Tensor:
     """Row sums (norm inf) or column sums (norm 1) of |W|, rounded outward."""
-    absolute, majorant = operator.absolute(), operator.majorant()
-    exact, rounded = (outward(_sums(o, norm), o.terms) for o in (absolute, majorant))
-    # Where |W| had to be formed, its entries are rounded; else it is exact.
-    return exact if operator.plain else exact + gamma(operator.terms) * rounded
+    absolute = operator.absolute()
+    exact = outward(_sums(absolute, norm), absolute.terms)
+    if operator.plain:
+        return exact
+    # Where |W| had to be formed, its entries are rounded.
+    return exact + gamma(operator.terms) * majorant_sums(operator, norm)
+
+
+def majorant_sums(operator: Operator, norm: float) -> Tensor:
+    """The same of the majorant, at the price of one pass: no less."""
+    majorant = operator.majorant()
+    return outward(_sums(majorant, norm), majorant.terms)
 
 
 def _sums(operator: Operator, norm: float) -> Tensor:

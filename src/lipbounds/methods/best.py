@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..arguments import check_options, checked_list, checked_options
+from ..arithmetic.rounding import finite
 from ..clock import OutOfTime, left, limited
 from ..errors import LipboundsError, UnsupportedError
 from ..networks.network import Network
@@ -38,14 +39,16 @@ def best(
     options = checked_options(options, others, "best")
     for name, own in options.items():
         check_options(name, BOUNDS[name].options, own)
-    found, reasons, late = {}, [], ""
+    found, statuses, reasons, late = {}, {}, [], ""
     with limited(seconds):
         for method in (BOUNDS[name] for name in names):
             if norm not in method.norms:
                 reasons.append(f"{method.name} is not defined in norm {norm:g}")
                 continue
             try:
-                found[method.name] = method.upper(network, norm, **_options(method, options))
+                one = method.run(network, norm, **_options(method, options))
+                found[method.name] = finite(one.upper, method.name)
+                statuses[method.name] = one.status
             except LipboundsError as error:
                 reasons.append(f"{method.name}: {error}")
                 late = method.name if isinstance(error, OutOfTime) else late
@@ -53,8 +56,15 @@ def best(
         raise LipboundsError(f"best: no bound is left; {'; '.join(reasons)}")
     least, index = torch.stack(list(found.values())).min(0)
     winner = np.array(list(found))[index.cpu().numpy()]
-    status, undone = (Status.TIME, f"{late} not done") if late else (Status.CONVERGED, "")
+    status, undone = (Status.TIME, f"{late} not done") if late else _worst(statuses)
     return Bound(least, None, status, undone, winner if network.batch_shape else str(winner))
+
+
+def _worst(statuses: Mapping[str, Status]) -> tuple[Status, str]:
+    """With more of what stopped them, any of them may have been the least."""
+    worst = Status.worst(statuses.values())
+    stopped = [name for name, status in statuses.items() if status is not Status.CONVERGED]
+    return worst, f"{', '.join(stopped)} not at the end" if stopped else ""
 
 
 def _options(method: Method, options: Mapping[str, Mapping]) -> dict:

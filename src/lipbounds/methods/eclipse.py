@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..clock import check, now
+from ..clock import OutOfTime, check, left, now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import checked_norm, largest_eigenvalue
 from ..linear.operators import Dense, Operator
@@ -55,7 +55,7 @@ def eclipse(network: Network, norm: float, seconds: float = 60.0) -> Bound:
     come to its end at all stages. Raises as `eclipse_fast`, and LipboundsError where cvxpy is
     missing.
     """
-    form, deadline = _form(network, norm, "eclipse"), now() + seconds
+    form, deadline = _form(network, norm, "eclipse"), now() + min(seconds, left())
     if not form.cheap > 0:
         return Bound(form.cheap)
     cvxpy()
@@ -66,8 +66,13 @@ def eclipse(network: Network, norm: float, seconds: float = 60.0) -> Bound:
         statuses.append(status)
         return tau
 
-    both = _propagated(network, ahead), closed_form(network)
-    upper = torch.minimum(*(certified(form, form.from_network(one)) for one in both))
+    upper = certified(form, form.from_network(closed_form(network)))
+    try:
+        own = form.from_network(_propagated(network, ahead))
+    except OutOfTime:
+        statuses += [Status.TIME] * (network.depth - len(statuses))
+    else:
+        upper = torch.minimum(certified(form, own), upper)
     return Bound.of_parts(upper, statuses, "stages")
 
 
@@ -153,7 +158,7 @@ def _solved(
     first = Affine(Dense(root), torch.zeros(len(root), dtype=root.dtype, device=root.device))
     form = Form(Network((first, following), (stage,)), ball=True)
     if not form.cheap > 0:
-        return [], Status.CONVERGED
+        return [], Status.PRECISION
     try:
         solution = solve(form, "eclipse", seconds)
     except UnsupportedError:

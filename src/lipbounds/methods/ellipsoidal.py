@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import outward, times_power
-from ..clock import limited, now
+from ..clock import OutOfTime, limited, now
 from ..errors import LipboundsError
 from ..linear.norms import checked_norm
 from ..networks.averaged_map import averaged_map
@@ -75,10 +75,10 @@ def ellipsoidal(
     `upper` is a bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a product
     of layers overflows, or `steps` is no such number.
     """
-    norm = checked_norm(norm)
+    begin, norm = now(), checked_norm(norm)
     prepared = _Prepared.of(network, norm)
     heard = prepared.heard(progress)
-    run = _Run(prepared.network, norm, Pieces, seconds, heard, steps, memory)
+    run = _Run(prepared.network, norm, Pieces, begin, seconds, heard, steps, memory)
     upper = run.carried_out().bound.reshape(network.batch_shape)
     return Bound(prepared.upper(upper), None, *run.ended())
 
@@ -92,9 +92,10 @@ def ellipsoidal_rows(
 ) -> Tensor:
     """What K_5(inf) is the greatest of, for every output row: |f_i(x) - f_i(x')| <= it where
     |x - x'| <= 1 entrywise. Shape (*batch_shape, n_out); otherwise as `ellipsoidal`."""
+    begin = now()
     prepared = _Prepared.of(network, math.inf, rows=True)
     heard = prepared.heard(progress)
-    run = _Run(prepared.network, math.inf, EachPiece, seconds, heard, steps, memory)
+    run = _Run(prepared.network, math.inf, EachPiece, begin, seconds, heard, steps, memory)
     pieces = run.carried_out()
     return prepared.upper(pieces.bound.reshape((*network.batch_shape, network.output_size)))
 
@@ -134,6 +135,7 @@ class _Run:
         network: Network,
         norm: float,
         kind: type[Pieces],
+        begin: float,
         seconds: float,
         progress: Progress | None,
         steps: int | None,
@@ -141,7 +143,7 @@ class _Run:
     ):
         """Proves a first bound, which has no limit, at the price of a pass."""
         _check_steps(steps)
-        self.begin, self.network, self.norm, self.seconds = now(), network, norm, seconds
+        self.begin, self.network, self.norm, self.seconds = begin, network, norm, seconds
         count = math.prod(network.batch_shape), costs.pieces(network, norm)
         infinite = torch.full(count, math.inf, dtype=torch.float64, device=network.device)
         self.pieces = kind(infinite, math.inf if steps is None else steps)
@@ -163,22 +165,24 @@ class _Run:
                     with suppress(LipboundsError), limited(CAUTIOUS * SHARE * self.seconds):
                         self._compute(phase.name)
             if self.pieces.steps > 0:
-                self._improve()
+                with suppress(OutOfTime):
+                    self._improve()
         return self.pieces
 
     def ended(self) -> tuple[Status, str]:
         """The status, and what is left."""
         pieces, newton = self.pieces, self.plan.newton
-        left, given_up = pieces.open, int(pieces.given_up.sum())
-        if not bool(left.any()):
-            if given_up:
-                return Status.PRECISION, f"{given_up} of {pieces.count} programs gain no more"
+        unsolved = pieces.open | pieces.given_up
+        if not bool(unsolved.any()):
             return Status.CONVERGED, ""
+        left = f"{int(unsolved.sum())} of {pieces.count} programs"
+        if bool((pieces.spent[unsolved] >= pieces.steps).all()):
+            return Status.STEPS, f"{left} open"
         if newton.omitted:
             return newton.short, f"{newton.name} {newton.omitted}"
-        spent = bool((pieces.spent[left] >= pieces.steps).all())
-        status = Status.STEPS if spent else Status.TIME
-        return status, f"{int(left.sum())} of {pieces.count} programs open"
+        if not bool(pieces.open.any()):
+            return Status.PRECISION, f"{left} gain no more"
+        return Status.TIME, f"{left} open"
 
     def _compute(self, name: str) -> None:
         """A cheap bound of the network; K_4, which is often less in one of the two treatments, also
@@ -203,7 +207,7 @@ class _Run:
         found = None
         if not self.plan.ahead.omitted:
             pieces.pace, pieces.proof = newton.step, newton.proof
-            with limited(self.plan.ahead.seconds):
+            with suppress(OutOfTime), limited(self.plan.ahead.seconds):
                 programs.improved(network, norm, pieces, None, descent.proof)
         if not descent.omitted:
             steps = min(limit, math.inf if descent.steps is None else descent.steps)

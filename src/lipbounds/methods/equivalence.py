@@ -4,17 +4,19 @@ import math
 
 from torch import Tensor
 
+from ..arithmetic.rounding import finite
 from ..errors import UnsupportedError
 from ..networks.network import Network
+from ..results import Bound
 from .between_norms import from_columns, from_rows, from_sums
 from .registry import BOUNDS
 
 
-def norm_equivalence(network: Network, norm: float, base: str | None = None) -> Tensor:
+def norm_equivalence(network: Network, norm: float, base: str | None = None) -> Bound:
     """l-infinity and l1 from l2, by rows and by columns; l2 from l1 and l-infinity.
 
     base: the method taken in the other norm, by default K_1 in l2 and K_4 in
-    l1 and l-infinity. Returns an upper bound of Lip_p, shape `network.batch_shape`.
+    l1 and l-infinity. `upper` is a bound of Lip_p, shape `network.batch_shape`.
     Raises UnsupportedError for an unknown base, or one not defined in the other norm.
     """
     base = base if base is not None else ("K_4" if norm == 2 else "K_1")
@@ -26,4 +28,11 @@ def norm_equivalence(network: Network, norm: float, base: str | None = None) -> 
             f"defined in norm {' and '.join(f'{p:g}' for p in needed)}"
         )
     convert = {1.0: from_columns, 2.0: from_sums, math.inf: from_rows}[norm]
-    return convert(network, BOUNDS[base].upper)
+    statuses = []
+
+    def upper(network: Network, norm: float) -> Tensor:
+        one = BOUNDS[base].run(network, norm)
+        statuses.append(one.status)
+        return finite(one.upper, base)
+
+    return Bound.of_parts(convert(network, upper), statuses, f"values of {base}")

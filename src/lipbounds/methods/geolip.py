@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..clock import now
+from ..clock import left, now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
@@ -33,7 +33,7 @@ def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
     ensemble, a pool kept whole, norm 2, or a network too large for the solver; LipboundsError where
     the solver fails or cvxpy is missing.
     """
-    norm, deadline = checked_norm(norm), now() + seconds
+    norm, deadline = checked_norm(norm), now() + min(seconds, left())
     if norm == 2:
         raise UnsupportedError("geolip is defined for norms 1 and inf only; take lipsdp_neuron")
     single(network, "geolip")

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from torch import Tensor
 
-from ..arguments import breakdown_reported, check_network
+from ..arguments import breakdown_reported, check_network, check_seconds
 from ..arithmetic.rounding import finite, outward
 from ..clock import limited, watched
 from ..errors import LipboundsError
@@ -28,6 +29,7 @@ def influence(
     for outputs that there are not, and where it would take more than `seconds`.
     """
     check_network(network, "influence")
+    check_seconds(seconds, "influence")
     wanted = _wanted(network, outputs)
     with torch.no_grad(), breakdown_reported("the influence"), limited(seconds):
         scale = balanced(network)
@@ -41,14 +43,16 @@ def influence(
 def _wanted(network: Network, outputs: Sequence[int] | None) -> Tensor:
     """(n_out,): 1 for what is in the sum, else 0."""
     size = network.output_size
-    chosen = range(size) if outputs is None else list(outputs)
-    wrong = [j for j in chosen if not (isinstance(j, int) and 0 <= j < size)]
-    if wrong or not chosen:
+    try:
+        chosen = list(range(size) if outputs is None else map(index, outputs))
+    except TypeError:
+        chosen = []
+    if not chosen or min(chosen) < 0 or max(chosen) >= size:
         raise LipboundsError(
             f"influence: outputs {outputs} must be some of the numbers 0 to {size - 1}"
         )
     wanted = torch.zeros(size, dtype=torch.float64, device=network.device)
-    wanted[list(chosen)] = 1.0
+    wanted[chosen] = 1.0
     return wanted
 
 

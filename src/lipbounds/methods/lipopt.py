@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..arithmetic.rounding import finite, gamma
-from ..clock import now
+from ..clock import left, now
 from ..errors import LipboundsError, UnsupportedError
 from ..linear.operators import Operator, dense
 from ..networks.network import Network
@@ -47,15 +47,15 @@ def lipopt(
     large, or k too small, and where HiGHS fails.
     """
     chain = _chain(network, norm)
-    greatest, deadline, statuses = 0.0, now() + seconds, []
+    greatest, deadline, statuses = 0.0, now() + min(seconds, left()), []
     averages = averaged_sums(network, norm).cpu()
     for row in averages.argsort(descending=True).tolist():
         value = float(averages[row])
         if value <= greatest:
             break
-        left, status = deadline - now(), Status.TIME
-        if left > 0:
-            solved, status = _row_bound(chain, row, degree, left)
+        remaining, status = deadline - now(), Status.TIME
+        if remaining > 0:
+            solved, status = _row_bound(chain, row, degree, remaining)
             value = min(value, solved)
         greatest = max(greatest, value)
         statuses.append(status)

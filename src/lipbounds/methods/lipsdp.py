@@ -8,6 +8,7 @@ robust neural networks using Lipschitz bounds*, IEEE Control Systems Letters 6, 
 
 import torch
 
+from ..clock import left
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
@@ -42,10 +43,11 @@ def _lipsdp(network: Network, norm: float, seconds: float, name: str, layerwise:
     form = Form(single(network, name), ball=True, even=layerwise)
     if not form.cheap > 0:
         return Bound(form.cheap)
-    solution = solve(form, name, seconds, layerwise)
+    fast = closed_form(network)  # before the solver takes what time there is
+    solution = solve(form, name, min(seconds, left()), layerwise)
     if solution.status is Status.CONVERGED:
         return Bound(certified(form, solution.multipliers))
-    upper = certified(form, form.from_network(closed_form(network)))
+    upper = certified(form, form.from_network(fast))
     if solution.multipliers is not None:
         upper = torch.minimum(certified(form, solution.multipliers), upper)
     return Bound(upper, None, solution.status, "the solver has not come to its end")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..linear.norms import majorant_norm, operator_norm
+from ..linear.norms import majorant_norm, majorant_sums
 from ..linear.operators import Dense, Operator
 from .network import Affine, Network
 from .rewrite import for_neurons
@@ -45,8 +45,8 @@ def pruned(network: Network, norm: float) -> tuple[Network, Tensor]:
 
 
 def _length(operator: Operator, norm: float) -> Tensor:
-    """At least the operator norm."""
-    return majorant_norm(operator) if norm == 2 else operator_norm(operator, norm)
+    """At least the operator norm; no product is formed for it."""
+    return majorant_norm(operator) if norm == 2 else majorant_sums(operator, norm).amax(-1)
 
 
 def _restricted(stage: SlopeStage, kept: Tensor) -> SlopeStage | None:

@@ -246,7 +246,7 @@ def certified(form: Form, given: Multipliers) -> Tensor:
             for weight, fixed, kept in zip(given.stages, form.fixed, form.kept[1:], strict=True)
         ]
         values.append(_certified(form, Multipliers(ends[0], stages, ends[1])))
-    return torch.stack(values).amin()
+    return torch.stack([*values, form.cheap]).amin()
 
 
 def _certified(form: Form, given: Multipliers) -> Tensor:

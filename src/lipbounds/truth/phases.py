@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from ..arithmetic.rounding import gamma
 from ..errors import UnsupportedError
+from ..linear.blocks import Blocks, Sum
 from ..linear.operators import Identity, Operator, dense
 from ..networks.network import Network
 from ..networks.rewrite import carried, explicit
@@ -105,7 +107,7 @@ def chain(network: Network) -> Chain:
     for k, affine in enumerate(network.affines):
         if k:
             switches.append(_switch(network.stages[k - 1], k))
-        factors = [dense(one).cpu().numpy() for one in _factors(affine.operator)]
+        factors = exact_factors(affine.operator)
         shifts = [np.zeros(len(matrix)) for matrix in factors]
         shifts[-1] = affine.offset.cpu().numpy()
         if k < len(plain.stages) and not plain.stages[k].entrywise:
@@ -127,9 +129,38 @@ def _before_difference(factors: list[np.ndarray], offset: np.ndarray):
     return factors, shifts
 
 
-def _factors(operator: Operator) -> list[Operator]:
-    """In order of application."""
-    return [f for f in reversed(operator.factors) if not isinstance(f, Identity)] or [operator]
+def exact_factors(operator: Operator) -> list[np.ndarray]:
+    """Matrices whose product it is, in order of application, each entry a number that it holds: the
+    parts of a sum go side by side to its end, where they are added."""
+    if operator.plain:
+        return [dense(operator).cpu().numpy()]
+    if isinstance(operator, Sum):
+        paths = [exact_factors(part) for part in operator.parts.values()]
+        return _added(paths)
+    if isinstance(operator, Blocks):
+        return _added([_in_place(operator, place) for place in operator.parts])
+    factors = [f for f in reversed(operator.factors) if not isinstance(f, Identity)]
+    return [matrix for factor in factors for matrix in exact_factors(factor)]
+
+
+def _added(paths: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """The sum of several products, as one product."""
+    rows, length = len(paths[0][-1]), max(map(len, paths))
+    paths = [path + [np.eye(rows)] * (length - len(path)) for path in paths]
+    first = np.vstack([path[0] for path in paths])
+    between = [block_diag(*(path[k] for path in paths)) for k in range(1, length)]
+    return [first, *between, np.hstack([np.eye(rows)] * len(paths))]
+
+
+def _in_place(operator: Blocks, place: tuple[int, int]) -> list[np.ndarray]:
+    """The factors of one block, among zeros."""
+    first, *others = exact_factors(operator.parts[place])
+    (row, column), factors = place, [first, *others]
+    before, after = sum(operator.widths[:column]), sum(operator.widths[column + 1 :])
+    factors[0] = np.pad(factors[0], ((0, 0), (before, after)))
+    above, below = sum(operator.heights[:row]), sum(operator.heights[row + 1 :])
+    factors[-1] = np.pad(factors[-1], ((above, below), (0, 0)))
+    return factors
 
 
 def _switch(stage, k: int) -> Switch:

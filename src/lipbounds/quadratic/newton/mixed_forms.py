@@ -105,7 +105,8 @@ def mixed_forms(
         steps = *ends.of(weights[0]), ends.size(weights[1])
         reaches = reach, reach, size
         low, high, most = (_substituted(m, r) for m, r in zip(steps, reaches, strict=True))
-        free = ((high - low).abs() > gamma(terms) * most).any(-1).any(0)
+        apart = (high - low).abs()
+        free = (apart > gamma(terms) * most).any(-1).any(0)
         linear = most.any(-1).any(0) & ~free
         near[0].append(_unless_zero(steps[0][..., free, :]))
         near[1].append(steps[1][..., free, :])
@@ -114,7 +115,9 @@ def mixed_forms(
         highs.append(high[:, free])
         majorants.append(most[:, free])
         masks.append(free)
-        reach, size = low[:, linear], most[:, linear]
+        # What is not quite linear may be anything in between: an error like those of rounding.
+        reach = low[:, linear]
+        size = most[:, linear] + 2 * apart[:, linear] / gamma(terms)
         order = torch.cat([free.nonzero(), linear.nonzero()])[:, 0]
     weights = both(network.affines[-1].operator)
     weights = [exit @ (w[..., order] if network.depth else w @ entry) for w in weights]

@@ -44,6 +44,7 @@ def alone(network: Network, norm: float, pieces: Pieces, shared: Multipliers, pr
         counts[chosen] = 2 * count
         pieces.spent[opened] += count
         pieces.waiting[opened] = float(pieces.uppers[opened]) < (1 - GAIN) * before
+        pieces.stalled[opened] = not pieces.waiting[opened]
 
 
 def _round(network, norm, pieces: Pieces, start: Multipliers, steps: int, chosen=None):
