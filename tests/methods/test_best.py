@@ -8,6 +8,8 @@ import pytest
 import lipbounds as lb
 from lipbounds.methods.best import QUICK
 from lipbounds.methods.registry import BOUNDS, Method
+from lipbounds.results import Status
+from lipbounds.studies.cases.random import gaussian
 
 
 def network():
@@ -68,3 +70,12 @@ def test_names_are_a_list():
 def test_the_registry_entry_gives_the_least_alone():
     value = BOUNDS["best"].upper(network(), 2.0)
     assert float(value) == lb.bound(network(), "best", 2).upper
+
+
+def test_what_stopped_a_method_is_said():
+    network = gaussian([6, 16, 16, 3], 0)
+    alone = lb.bound(network, "K_2", 2, budget=1.0)
+    assert alone.status is not Status.CONVERGED
+    found = lb.bound(network, "best", 2, names=["K_1", "K_2"], options={"K_2": {"budget": 1.0}})
+    assert found.status is alone.status and "K_2" in found.reason
+    assert lb.bound(network, "best", 2).status is Status.CONVERGED

@@ -180,3 +180,11 @@ def test_multipliers_on_the_edge_are_moved_inside():
     assert bool((tau == 1.0).all()) and bool((torch.linalg.eigvalsh(sigma) > 0).all())
     with pytest.raises(LipboundsError, match="not finite"):
         module._inside_the_cone(stage, torch.full((2, 2), math.inf).double(), edge)
+
+
+def test_is_no_more_than_the_product_of_norms():
+    weights = [np.diag([1.0, 1e-9]), np.array([[0.0, 1.0]]), np.array([[1.0]])]
+    network = lb.from_weights(weights)
+    worst = lb.bound(network, "K_star", 2).upper
+    for value in (eclipse_fast(network, 2), eclipse(network, 2)):
+        assert 1e-9 <= float(value) <= worst * (1 + 1e-9)

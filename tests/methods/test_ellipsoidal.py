@@ -504,3 +504,25 @@ def test_its_own_limit_of_steps_is_not_called_converged(monkeypatch):
     monkeypatch.setattr(programs, "STEPS", 3)
     found = lb.bound(gaussian([6, 12, 12, 3], 0), "K_5", math.inf)
     assert found.status is Status.PRECISION
+
+
+def test_a_limit_within_a_phase_loses_no_bound(monkeypatch):
+    def late(*arguments):
+        raise clock.OutOfTime("the limit of seconds is over")
+
+    network = gaussian([6, 12, 12, 3], 0)
+    monkeypatch.setattr(programs, "improved", late)
+    found = lb.bound(network, "K_5", 2)
+    assert found.status is Status.TIME
+    assert found.upper <= lb.bound(network, "K_1", 2).upper
+
+
+@pytest.mark.parametrize("norm", (1, math.inf))
+def test_each_piece_alone_is_not_called_converged(monkeypatch, norm):
+    monkeypatch.setattr(quadratic_costs, "newton_bytes", lambda *_: math.inf)
+    network = gaussian([6, 12, 12, 3], 0)
+    found = lb.bound(network, "K_5", norm, seconds=60, steps=30)
+    assert found.status in (Status.STEPS, Status.MEMORY)
+    found = lb.bound(network, "K_5", norm, seconds=60)
+    assert found.status is Status.MEMORY and "Newton holds" in found.reason
+    assert lb.bound(network, "K_5", norm, steps=0).status is Status.STEPS

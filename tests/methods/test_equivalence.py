@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -14,6 +15,9 @@ from strategies import IMAGE, pooled_networks, quick, slope_networks, small_cnns
 
 import lipbounds as lb
 from lipbounds.methods import between_norms
+from lipbounds.methods.equivalence import norm_equivalence
+from lipbounds.results import Status
+from lipbounds.studies.cases.random import gaussian
 
 
 def converted(weights, stages, norm):
@@ -91,3 +95,12 @@ def test_ensemble_is_each_network():
             for i in range(4)
         ]
         np.testing.assert_allclose(together, apart, rtol=1e-9)
+
+
+def test_what_stopped_its_base_is_said(monkeypatch):
+    network = gaussian([3, 6, 6, 2], 0)
+    assert lb.bound(network, "norm_equivalence", 2).status is Status.CONVERGED
+    stopped = replace(lb.BOUNDS["K_1"].run(network, 2.0), status=Status.TIME)
+    monkeypatch.setattr(type(lb.BOUNDS["K_1"]), "run", lambda *a, **o: stopped)
+    found = norm_equivalence(network, 1.0, "K_1")
+    assert found.status is Status.TIME and "values of K_1 not solved" in found.reason

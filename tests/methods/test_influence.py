@@ -67,7 +67,12 @@ def test_of_ensembles():
         torch.testing.assert_close(found[s], lb.influence(lb.from_weights([w[s] for w in weights])))
 
 
-@pytest.mark.parametrize("outputs", ([], [3], [-1], ["a"], [0.5]))
+def test_outputs_are_any_whole_numbers():
+    network = gaussian([2, 4, 3], 0)
+    assert torch.equal(lb.influence(network, np.array([0, 2])), lb.influence(network, [0, 2]))
+
+
+@pytest.mark.parametrize("outputs", ([], [3], [-1], ["a"], [0.5], 1))
 def test_outputs_that_there_are_not(outputs):
     with pytest.raises(lb.LipboundsError, match="numbers 0 to 2"):
         lb.influence(gaussian([2, 4, 3], 0), outputs)
