@@ -136,13 +136,15 @@ MISTAKES = {
     "time": (("bounds", "weights.npz", "--time", "-1"), "--time"),
     "shape": (("inspect", "residual.onnx", "--shape", "a"), "whole numbers"),
     "wrong shape": (("inspect", "residual.onnx", "--shape", "5"), "does not fit"),
+    "pair": (("bounds", "weights.npz", "--method", "K_2", "--norm", "1"), "not defined in these"),
+    "by what": (("sensitivity", "weights.npz", "--method", "K_1"), "must be K_4 or K_5"),
     "picture": (("sensitivity", "weights.npz", "--out", "map.txt"), "must end in one of .png"),
     "folder": (("sensitivity", "weights.npz", "--out", "none/map.png"), "there is no folder"),
     "page": (("bounds", "weights.npz", "--out", "report.pdf"), "must end in one of .html"),
     "output": (("sensitivity", "weights.npz", "--output", "3"), "numbers 0 to 2"),
     "radius": (("sensitivity", "weights.npz", "--radius", "-1"), "--radius"),
     "infinite": (("sensitivity", "weights.npz", "--radius", "inf"), "radii must be finite"),
-    "activation": (("inspect", "weights.npz", "--activation", "cube"), "unknown activation"),
+    "activation": (("inspect", "weights.npz", "--activation", "cube"), "must be one of"),
 }
 
 
@@ -150,7 +152,7 @@ MISTAKES = {
 def test_mistakes_end_with_a_sentence_and_a_code(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     arguments, words = MISTAKES[name]
-    result = called(*arguments, code=3 if name == "activation" else 2)
+    result = called(*arguments, code=2)
     assert words in result.stderr.replace("\n", " ") and "Traceback" not in result.output
     assert result.stdout == ""
 
@@ -164,6 +166,21 @@ def test_what_is_shown_is_still_a_bound():
 def test_no_time_is_an_error_of_its_own(folder):
     result = called("bounds", folder / "weights.npz", "--time", 0, code=4)
     assert "nothing fitted in 0 s" in result.stderr
+
+
+def test_no_time_for_sensitivity_is_one_too(folder):
+    result = called("sensitivity", folder / "weights.npz", "--time", 0, code=4)
+    assert "give it more by --time" in result.stderr
+
+
+def test_large_dense_networks_have_their_methods(monkeypatch):
+    monkeypatch.setattr(budget, "LARGEST_EXPLICIT", 1)
+    network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
+    assert {task.treatment for task in budget.tasks(network, ["K_4"], [1.0])} == {"explicit"}
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU())
+    network = lb.from_torch(module, (1, 4, 4))
+    assert {task.treatment for task in budget.tasks(network, ["K_4"], [1.0])} == {"implicit"}
 
 
 def test_what_takes_too_long_is_left_out_with_its_estimate():

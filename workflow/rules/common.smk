@@ -21,7 +21,8 @@ def contradictions(config):
     if "K_2" in config["bounds"] and 2 not in config["norms"]:
         yield "bounds: K_2 exists in l2 only, but norms lacks 2"
     random, mnist = config["random"], config["mnist"]
-    if min(random["depths"]) * min(random["widths"]) > max(random["enumerated_neurons"].values()):
+    largest = max(random["enumerated_neurons"].get(norm, 0) for norm in config["norms"])
+    if min(random["depths"]) * min(random["widths"]) > largest:
         yield "random.enumerated_neurons: no network of these depths and widths is so small"
     if "K_4" in random["limits"]:
         yield "random.limits: K_4 is what the figures divide by; it has no limits"

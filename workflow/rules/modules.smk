@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(workflow.basedir)
 PACKAGE = ROOT / "src/lipbounds"
+JOB = ROOT / "workflow/scripts/job.py"  # which every script runs in
 REGISTRY = PACKAGE / "methods/registry.py"
 
 
@@ -71,10 +72,11 @@ def places():
 
 
 def modules(script, bounds=()):
-    """The files of the package that jobs with this script and these bounds depend on."""
+    """The files of the package, and job.py, that jobs with this script and these bounds depend on."""
     of = places()
     files = reached(ROOT / f"workflow/scripts/{script}.py")
     for bound in bounds:
         own = reached(of[bound])
         files |= reached(*of.values()) if REGISTRY in own else own  # it runs others, by their names
-    return sorted(str(path.relative_to(ROOT)) for path in files if PACKAGE in path.parents)
+    kept = {path for path in files if PACKAGE in path.parents}
+    return sorted(str(path.relative_to(ROOT)) for path in kept | {JOB})

@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..clock import OutOfTime
 from ..errors import LipboundsError, UnsupportedError, out_of_memory
 from ..frontends.equality import Imported
 from ..methods.registry import PAPER, registered
 from ..methods.sensitivity import sensitivity as moved
+from ..networks.activations import ACTIVATIONS
 from ..networks.network import Network
 from ..truth.run import lower_bound
 from . import pictures, report, tables
@@ -85,6 +87,8 @@ def bounds(
     Example: lipbounds bounds network.onnx --norm inf --time 60 --out report.html
     """
     norms, names = _norms(norm), _methods(method or ["all"])
+    if not any(p in registered(name).norms for name in names for p in norms):
+        raise typer.BadParameter(f"--method {', '.join(names)} is not defined in these norms")
     _check_out(out, (".html", ".htm"))
     left = time * (1 - LOWER_SHARE - (MAP_SHARE if out else 0))
     with _mistakes(), memory_limited(memory):
@@ -135,6 +139,8 @@ def sensitivity(
     Example: lipbounds sensitivity network.onnx --radius 0.01 --out map.png
     """
     _check_out(out, (".png", ".svg", ".pdf"))
+    if method not in ("K_4", "K_5"):
+        raise typer.BadParameter(f"--method {method!r} must be K_4 or K_5")
     network = _loaded(model, shape, logits, activation, trust).network
     inputs = network.input_shape or (network.input_size,)
     with _mistakes():
@@ -214,6 +220,10 @@ def _methods(given: Sequence[str]) -> list[str]:
 
 
 def _loaded(model, shape, logits, activation, trust) -> Imported:
+    if activation not in ACTIVATIONS:
+        raise typer.BadParameter(
+            f"--activation {activation!r} must be one of {', '.join(sorted(ACTIVATIONS))}"
+        )
     try:
         sizes = None if shape is None else [int(part) for part in shape.split(",")]
     except ValueError:
@@ -239,6 +249,8 @@ def _mistakes():
     """What the package refuses ends the command with its sentence and its code."""
     try:
         yield
+    except OutOfTime as error:
+        _end(NOTHING, f"{error}; give it more by --time")
     except UnsupportedError as error:
         _end(UNSUPPORTED, str(error))
     except LipboundsError as error:
@@ -253,6 +265,10 @@ def _lower(network: Network, norm: float, seconds: float) -> float:
     try:
         return lower_bound(network, norm, seconds=seconds).lower
     except LipboundsError:
+        return 0.0
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         return 0.0
 
 

@@ -10,7 +10,7 @@ from ..methods.costs import SPEED, one_pass
 from ..methods.registry import BOUNDS, registered
 from ..methods.run import bound
 from ..networks.network import Network
-from ..networks.rewrite import explicit
+from ..networks.rewrite import distinct_treatments, explicit
 from ..results import Bound
 
 LARGEST_EXPLICIT = 1e8  # multiply-adds of one pass, up to which pools and convolutions are unrolled
@@ -57,8 +57,8 @@ def tasks(network: Network, names: Sequence[str], norms: Sequence[float]) -> lis
 
 
 def _unrolled(network: Network) -> Network | None:
-    """None where that takes too much."""
-    if one_pass(network) > LARGEST_EXPLICIT:
+    """None where that takes too much; without pools and convolutions it is next to nothing."""
+    if len(distinct_treatments(network)) > 1 and one_pass(network) > LARGEST_EXPLICIT:
         return None
     try:
         return explicit(network)

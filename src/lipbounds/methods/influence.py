@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..arguments import breakdown_reported, check_network, check_seconds
 from ..arithmetic.rounding import finite, outward
-from ..clock import limited, watched
+from ..clock import limited
 from ..errors import LipboundsError
-from ..linear.operators import blocks, identity_rows
 from ..networks.averaged_map import averaged_adjoint, averaged_map
 from ..networks.network import Network
 from ..networks.scaling import balanced
+from .monotone import map_of_units
 
 
 def influence(
@@ -34,7 +34,8 @@ def influence(
     with torch.no_grad(), breakdown_reported("the influence"), limited(seconds):
         scale = balanced(network)
         if network.has_pools:
-            sums = _of_each_input(scale.network, wanted)
+            moved = map_of_units(scale.network, network.input_size, averaged_map)
+            sums = outward((moved * wanted).sum(-1), network.output_size)
         else:
             sums = averaged_adjoint(scale.network, wanted.unsqueeze(0)).squeeze(-2)
     return finite(scale.upper_columns(sums), "the influence")
@@ -54,14 +55,3 @@ def _wanted(network: Network, outputs: Sequence[int] | None) -> Tensor:
     wanted = torch.zeros(size, dtype=torch.float64, device=network.device)
     wanted[chosen] = 1.0
     return wanted
-
-
-def _of_each_input(network: Network, wanted: Tensor) -> Tensor:
-    size, device = network.input_size, network.device
-    width = sum(max(affine.operator.shape) for affine in network.affines)
-    parts = list(blocks(size, width * math.prod(network.batch_shape)))
-    sums = [
-        (averaged_map(network, identity_rows(size, rows, device)) * wanted).sum(-1)
-        for rows in watched(parts, "the influence of each input")
-    ]
-    return outward(torch.cat(sums, -1), len(wanted))

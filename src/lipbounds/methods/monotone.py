@@ -23,19 +23,19 @@ def norm_from_map(network: Network, norm: float, forward: Map, adjoint: Map) -> 
     if norm == math.inf:
         return forward(network, ones).amax((-2, -1))
     if network.has_pools:
-        matrix = _from_columns(network, n, forward).mT
+        matrix = map_of_units(network, n, forward).mT
     elif norm == 1:
         return adjoint(network, ones).amax((-2, -1))
     elif m <= n:
-        matrix = _from_columns(network, m, adjoint)
+        matrix = map_of_units(network, m, adjoint)
     else:
-        matrix = _from_columns(network, n, forward).mT
+        matrix = map_of_units(network, n, forward).mT
     if norm == 1:
         return outward(matrix.sum(-2), m).amax(-1)
     return matrix_norm(matrix, 2)
 
 
-def _from_columns(network: Network, size: int, one_map: Map) -> Tensor:
+def map_of_units(network: Network, size: int, one_map: Map) -> Tensor:
     """The map at all unit vectors, by blocks: row k is F(e_k)."""
     width = sum(max(affine.operator.shape) for affine in network.affines)
     parts = list(blocks(size, width * math.prod(network.batch_shape)))

@@ -35,8 +35,7 @@ class Network:
     `affines` A_0 ... A_L and `stages` sigma_1 ... sigma_L are in order of application, so that
     `stages[k - 1]` stands between `affines[k - 1]` and `affines[k]`. `roundings`: how many, on any
     path from an input to an output, its weights owe to their conversion; bounds count them, and are
-    of the network before it (docs/theory.md). Raises LipboundsError where sizes do not chain or a
-    weight is not finite.
+    of the network before it (docs/theory.md). Raises LipboundsError where sizes do not chain.
     """
 
     affines: tuple[Affine, ...]

@@ -205,6 +205,13 @@ def treated(network: Network, treatment: str) -> Network:
 
 def distinct_treatments(network: Network) -> tuple[str, ...]:
     """Both where the network has convolutions or max-pooling, else "explicit": they coincide."""
-    factors = [factor for affine in network.affines for factor in affine.operator.factors]
-    both = network.has_pools or any(isinstance(f, Convolution) for f in factors)
+    both = network.has_pools or any(_convolves(affine.operator) for affine in network.affines)
     return TREATMENTS if both else ("explicit",)
+
+
+def _convolves(operator: Operator) -> bool:
+    if isinstance(operator, Blocks | Sum):
+        return any(map(_convolves, operator.parts.values()))
+    if isinstance(operator, Composition):
+        return any(map(_convolves, operator.factors))
+    return isinstance(operator, Convolution)

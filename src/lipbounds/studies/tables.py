@@ -117,13 +117,19 @@ def _theorem_holds(rows: pd.DataFrame) -> pd.Series:
     for (norm, bound), group in rows.groupby(["norm", "bound"]):
         of_network = values.loc[pd.MultiIndex.from_frame(group[SAMPLE])]
         verdicts = [
-            ~(of_network[small] > of_network[large] * (1 + ROUNDING))
+            _no_more(of_network[small], of_network[large])
             for small, large in (name.split(" <= ") for name in THEOREMS[norm].get(bound, []))
             if {small, large} <= set(values.columns)
         ]
         if verdicts:
-            holds[group.index] = np.logical_and.reduce(verdicts).astype(float)
+            holds[group.index] = np.minimum.reduce(verdicts)
     return holds
+
+
+def _no_more(small: pd.Series, large: pd.Series) -> np.ndarray:
+    """1.0 or 0.0, NaN where one of the two is missing."""
+    verdict = (small.to_numpy() <= large.to_numpy() * (1 + ROUNDING)).astype(float)
+    return np.where(small.isna() | large.isna(), np.nan, verdict)
 
 
 def _growth(table: pd.DataFrame) -> pd.DataFrame:
