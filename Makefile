@@ -5,6 +5,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE := .venv-site
+SITE_READY := $(SITE)/.ready
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
@@ -13,7 +15,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 # Two runs in one directory would disturb each other; a lock left by a killed run is removed first.
 SNAKEMAKE := $(BIN)/python workflow/scripts/unlock.py && $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup reproduce quick figures report docs test audit lint unlock clean
+.PHONY: help setup reproduce quick figures report docs site test audit lint unlock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,11 +25,12 @@ help:
 	@echo 'make figures    all figures again, from the tables that exist'
 	@echo 'make report     one HTML file with figures, tables, captions and the workflow'
 	@echo 'make docs       copy what docs/results.md shows from the last full run'
+	@echo 'make site       the documentation as pages that need no network: site/index.html'
 	@echo 'make test       all tests'
 	@echo 'make audit      every method on 1e5 networks against exact lower ends (some hours)'
 	@echo 'make lint       ruff, snakefmt and snakemake --lint'
 	@echo 'make unlock     remove the lock that a killed run left behind (the targets do so themselves)'
-	@echo 'make clean      remove the results, the environment and the caches; MNIST stays'
+	@echo 'make clean      remove the results, the site, the environments and the caches; MNIST stays'
 
 setup: $(READY)
 
@@ -62,6 +65,17 @@ docs:
 	cp results/figures/*.png docs/figures/
 	cp results/tables/test4_paper.md results/tables/test5_comparison.md docs/tables/
 
+# Its packages are apart from those that the results were computed with.
+$(SITE_READY): requirements-site.txt | $(READY)
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --disable-pip-version-check -r $<
+	touch $@
+
+# On the path: the command lipbounds, whose help is a page.
+site: $(READY) $(SITE_READY)
+	PATH="$(abspath $(BIN)):$$PATH" NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
+	@echo 'The site:  site/index.html'
+
 # A process per core, with one thread.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES)
@@ -79,4 +93,4 @@ unlock: $(READY)
 
 clean:
 	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
-	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(SITE) site .snakemake .pytest_cache .ruff_cache .hypothesis src/*.egg-info
