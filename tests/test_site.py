@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import markdown
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -57,8 +58,6 @@ def test_what_the_minute_shows_runs(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def mathml():
-    pytest.importorskip("latex2mathml")
-    pytest.importorskip("pymdownx")
     spec = importlib.util.spec_from_file_location("mathml", ROOT / "docs-hooks/mathml.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -123,7 +122,6 @@ f = A_L \circ \sigma_L .
 
 
 def test_code_is_left_alone(mathml):
-    markdown = pytest.importorskip("markdown")
     fences = [{"name": "math", "class": "", "format": mathml.block}]
     extensions = ["tables", "pymdownx.superfences", mathml.Formulas()]
     options = {"pymdownx.superfences": {"custom_fences": fences}}
