@@ -27,16 +27,25 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(prog="python -m audit", description=__doc__)
-    parser.add_argument("--networks", type=int, default=1000)
+    parser.add_argument("--networks", type=positive, default=1000)
     parser.add_argument("--first", type=int, default=0, help="index of the first, to go on from")
     parser.add_argument("--pairs", type=int, default=10_000, help="attacked pairs in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=8, help="slow methods on every n-th network")
-    parser.add_argument("--method", help="this method alone, on every network")
+    parser.add_argument(
+        "--method", choices=(*FAST, *SLOW), help="this method alone, on every network"
+    )
     parser.add_argument("--only", type=int, help="all methods on the network of this index")
     return parser.parse_args()
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
 
 
 def campaign(run, given, start):

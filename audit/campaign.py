@@ -16,7 +16,8 @@ NORMS = (1, 2, math.inf)
 FAST = ("K_star", "K_1", "K_3", "K_4", "path_norm", "liplt", "eclipse_fast",
         "sensitivity K_4")  # fmt: skip
 SLOW = ("K_2", "K_5", "best", "lipsdp_neuron", "lipsdp_layer", "eclipse", "geolip", "lipopt",
-        "norm_equivalence", "D_star", "exact", "lower_bound", "sensitivity K_5")  # fmt: skip
+        "norm_equivalence", "D_star", "exact", "lower_bound", "sensitivity K_5",
+        "influence")  # fmt: skip
 OPTIONS = {"seconds": 5, "budget": 1e4}
 
 
@@ -87,6 +88,8 @@ def audit(seed, index, pairs=10, every=8, methods=None, run=None):
 def norms_of(method):
     if method.startswith("sensitivity"):
         return (math.inf,)
+    if method == "influence":
+        return (1,)
     if method == "exact":
         return (1, math.inf)
     return tuple(lb.BOUNDS[method].norms) if method in lb.BOUNDS else NORMS
@@ -139,12 +142,18 @@ class Truth:
         jacobians, e, _ = self.vertices[member]
         return oracles.row_oracle(jacobians, e, self.radii)
 
+    def columns(self, member):
+        jacobians, e, _ = self.vertices[member]
+        return oracles.column_oracle(jacobians, e)
+
 
 def values(network, method, norm, treatment, radii):
     """What the package returns: an array of bounds, or an object with more to check."""
     if method.startswith("sensitivity"):
         options = {"seconds": OPTIONS["seconds"]} if method.endswith("5") else {}
         return np.asarray(lb.sensitivity(network, radii, method.split()[1], **options))
+    if method == "influence":
+        return np.asarray(lb.influence(network))
     if method == "D_star":
         return lb.relaxation_optimum(network, norm, seconds=OPTIONS["seconds"])
     if method == "exact":
@@ -184,7 +193,10 @@ def one(call, network, truth, result, run):
 def compared(call, got, truth):
     """(what is too small or too large, its relative distance) for each thing that can be."""
     if call.method.startswith("sensitivity"):
-        yield from compared_rows(got, truth)
+        yield from compared_each(got, truth, truth.rows, math.inf)
+        return
+    if call.method == "influence":
+        yield from compared_each(got, truth, truth.columns, 1)
         return
     lowers = truth.of(call.method, call.norm)
     if call.method == "lower_bound":
@@ -218,10 +230,11 @@ def compared_witness(call, value, witness):
         yield "lower end above its witness", under(value, truth, call.norm)
 
 
-def compared_rows(got, truth):
+def compared_each(got, truth, of_member, norm):
+    """Of each output, or of each input."""
     if not truth.vertices:
         return
     got = got.reshape(len(truth.case.chains), -1)
     for member, bounds in enumerate(got):
-        for value, lower in zip(bounds, truth.rows(member), strict=True):
-            yield "too small", over(value, Fraction(lower), math.inf)
+        for value, lower in zip(bounds, of_member(member), strict=True):
+            yield "too small", over(value, Fraction(lower), norm)

@@ -1,11 +1,13 @@
 """Families of seeded random networks, as chains of raw arrays and as the package's networks.
 
 A chain is a list of ("affine", W, b), ("slope", a) for z -> max(z, 0) + a min(z, 0), one a per
-neuron, and ("pool", windows) for maxima over lists of indices. The oracles take nothing else.
+neuron, and ("pool", windows) for maxima over lists of indices. The oracles take nothing else. Of
+what is a sum or a product of layers, W and b are the exact ones, Fractions.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -138,9 +140,66 @@ def pooling(rng):
     return Case("pooling", [chain], lambda: lb.from_torch(module, start))
 
 
+class Branches(nn.Module):
+    """z = act(first(x)), y = outer(inner(z)) + beside(z), and z itself where `skip`; then act and
+    last, or last alone where `acts` has one."""
+
+    def __init__(self, layers, acts, skip):
+        super().__init__()
+        self.first, self.inner, self.outer, self.beside, self.last = layers
+        self.acts, self.skip = nn.ModuleList(acts), skip
+
+    def forward(self, x):
+        z = self.acts[0](self.first(x))
+        y = self.outer(self.inner(z)) + self.beside(z)
+        y = y + z if self.skip else y
+        return self.last(self.acts[1](y) if len(self.acts) > 1 else y)
+
+
+def branches(rng):
+    """Layers in parallel, whose sum often cancels but for a rounding, by torch.export."""
+    n, h, k, out = (int(size) for size in rng.integers(1, 4, 4))
+    skip = bool(rng.integers(2))
+    m = h if skip else int(rng.integers(1, 4))
+    sizes = (h, n), (k, h), (m, k), (m, h), (out, m)
+    weights = [rng.standard_normal(size) * 10.0 ** rng.integers(-4, 5) for size in sizes]
+    rest = rng.choice([0.0, 1e-17, 1e-9, 1.0]) * rng.standard_normal((m, h))
+    if rng.integers(4):
+        product = weights[2] @ weights[1]
+        weights[3] = (rest - 1) * product - (np.eye(m) if skip else 0)
+    scale = rng.integers(2)
+    biases = [scale * rng.standard_normal(len(w)) for w in weights]
+    a = [np.full(size, rng.choice([0.0, 0.25, -1.0, 1.0])) for size in (h, m)]
+    acts = [nn.LeakyReLU(float(v[0])) for v in a[: int(rng.integers(1, 3))]]
+    exact = [rational(w) for w in weights]
+    whole = exact[2] @ exact[1] + exact[3] + (rational(np.eye(m)) if skip else 0)
+    offset = exact[2] @ rational(biases[1]) + rational(biases[2]) + rational(biases[3])
+    chain = [("affine", weights[0], biases[0]), ("slope", a[0]), ("affine", whole, offset)]
+    if len(acts) > 1:
+        chain += [("slope", a[1]), ("affine", weights[4], biases[4])]
+    else:
+        chain[-1] = ("affine", exact[4] @ whole, exact[4] @ offset + rational(biases[4]))
+    module = Branches([linear(*pair) for pair in zip(weights, biases, strict=True)], acts, skip)
+    return Case("branches", [chain], lambda: lb.from_torch(module.eval(), (n,)))
+
+
+def rational(array):
+    flat = np.empty(np.size(array), dtype=object)
+    flat[:] = [Fraction(float(v)) for v in np.reshape(array, -1)]
+    return flat.reshape(np.shape(array))
+
+
+def linear(weight, bias):
+    layer = nn.Linear(*weight.shape[::-1]).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(np.asarray(bias)))
+    return layer
+
+
 FAMILIES = (
     gaussian, integers, cancelling, near_linear, mixed, absolutes, scaled, extreme, ensemble,
-    pooling,
+    pooling, branches,
 )  # fmt: skip
 
 
@@ -243,9 +302,5 @@ def add_pool(rng, shape, chain, layers):
 def add_linear(rng, shape, chain, layers):
     size, out = shape[0] * shape[1], int(rng.integers(1, 4))
     weight, bias = rng.standard_normal((out, size)), rng.standard_normal(out)
-    layer = nn.Linear(size, out).double()
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
-    layers += [nn.Flatten(), layer]
+    layers += [nn.Flatten(), linear(weight, bias)]
     chain.append(("affine", weight, bias))

@@ -15,12 +15,17 @@ VERTICES = 256  # enumerated at most; beyond, a random choice of so many
 
 def integer(array):
     """(integers N, e): array = N 2^e exactly."""
-    parts = [float(v).as_integer_ratio() for v in np.asarray(array).reshape(-1)]
+    parts = [ratio(v) for v in np.asarray(array).reshape(-1)]
     shift = max(q.bit_length() - 1 for _, q in parts)
     numbers = [p << (shift - q.bit_length() + 1) for p, q in parts]
     whole = np.empty(len(numbers), dtype=object)
     whole[:] = numbers
     return whole.reshape(np.shape(array)), -shift
+
+
+def ratio(v):
+    """(p, q), q a power of two, of a double or of a Fraction made of doubles."""
+    return (v.numerator, v.denominator) if isinstance(v, Fraction) else float(v).as_integer_ratio()
 
 
 def vertex_jacobians(chain, rng):
@@ -59,6 +64,12 @@ def row_oracle(jacobians, exponent, radii):
     return [Fraction(int(s)) * two_power(exponent + shift) for s in sums]
 
 
+def column_oracle(jacobians, exponent):
+    """Per input the greatest sum of |J_ij| over the outputs."""
+    sums = np.abs(jacobians).sum(1).max(0)
+    return [Fraction(int(s)) * two_power(exponent) for s in sums]
+
+
 def greatest_square(jacobians):
     """max |J v|^2 / |v|^2, v from a double SVD of the greatest and one exact power step."""
     top = max(int(np.abs(jacobians).max()), 1).bit_length()
@@ -88,7 +99,7 @@ def evaluate(chain, x):
 
 def rational(array):
     flat = np.empty(np.size(array), dtype=object)
-    flat[:] = [Fraction(float(v)) for v in np.reshape(array, -1)]
+    flat[:] = [Fraction(*ratio(v)) for v in np.reshape(array, -1)]
     return flat.reshape(np.shape(array))
 
 
@@ -107,7 +118,7 @@ def secant(chain, x, y, norm):
 
 def attack(chain, norm, pairs, rng):
     """(the greatest exact secant found, pairs tried): doubles search, Fractions decide."""
-    near = levelled(chain)
+    near = levelled(in_doubles(chain))
     x, d = starts(near, rng, max(pairs // 3, 4))
     best, record = [(x[0], x[0] + d[0])], -1.0
     for _ in range(3):
@@ -121,6 +132,14 @@ def attack(chain, norm, pairs, rng):
         keep = order[np.arange(len(x)) % max(len(x) // 4, 1)]
         x, d = varied(x[keep], d[keep], rng)
     return max(secant(chain, a, b, norm) for a, b in best), 3 * len(x)
+
+
+def in_doubles(chain):
+    """Fractions rounded; windows, which are lists, stay."""
+    return [
+        (kind, *parts) if kind == "pool" else (kind, *(np.asarray(p, dtype=float) for p in parts))
+        for kind, *parts in chain
+    ]
 
 
 def levelled(chain):

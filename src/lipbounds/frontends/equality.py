@@ -79,15 +79,16 @@ def _with_slack(
         noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
         return value + eps * size * noise.to(value.device)
 
-    def largest(value: Tensor) -> Tensor:  # -inf is what max-pooling may be padded with
-        return value.abs().where(value.isfinite(), 0.0).amax(-1, keepdim=True)
+    def largest(value: Tensor) -> Tensor:
+        return _finite(value).abs().amax(-1, keepdim=True)
 
     y = x.flatten(1)
     near = shaken(y, largest(y))
     for affine, stage in zip(network.affines, (*network.stages, None), strict=True):
         for factor in reversed(affine.operator.factors):  # what cancels between two is large inside
+            inside = None if factor.plain else factor.majorant().apply(_finite(y).abs())
             y, near = factor.apply(y), factor.apply(near)
-            near = shaken(near, largest(y))
+            near = shaken(near, largest(y if inside is None else inside))
         y, near = y + affine.offset, near + affine.offset
         size = largest(y)
         near = shaken(near, size)
@@ -96,3 +97,8 @@ def _with_slack(
             near = shaken(near, torch.maximum(size, largest(y)))
     slack = 64 * ((near - y).abs().amax(1) + eps * largest(y).squeeze(-1))
     return y, slack + 64 * torch.finfo(torch.float16).tiny * eps
+
+
+def _finite(value: Tensor) -> Tensor:
+    """Without -inf, which is what max-pooling may be padded with."""
+    return value.where(value.isfinite(), 0.0)
