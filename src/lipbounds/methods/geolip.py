@@ -20,7 +20,7 @@ from .averaged import averaged_sums
 ROUNDING = 1e-9  # K_4 over K_3, far above the error of K_4
 
 
-def geolip(network: Network, norm: float, seconds: float = 60.0) -> Tensor:
+def geolip(network: Network, norm: float, seconds: float = 60.0) -> Bound:
     """max over output rows (inf) or input columns (1) of min (sum mu + sum nu) / 2 with
     Q(mu, lambda, nu) >= 0, the row's s or the column's x a scalar (the paper's natural
     relaxation; Q in `lipbounds.quadratic.form`).

@@ -1,6 +1,6 @@
 """What K_5 will do in a time: its phases, their estimated seconds, and why some are left out.
 
-    cheap bounds, in the order of their cost    each in a tenth of the time
+    cheap bounds, in the order of their cost    each in three tenths of the time
     Newton's method ahead, on the greatest      where the descent is slow to begin
     descent of all pieces together              in rounds of doubling length, each proven
     Newton's method, or each piece's own descent, the greatest first
@@ -133,7 +133,7 @@ def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[
         if name == "eclipse_fast" and network.batch_shape:
             omitted = "takes one network"
         elif found and cost > CAUTIOUS * limit:
-            omitted = "takes more than a tenth"
+            omitted = "takes more than three tenths"
         found.append(Phase(name, cost, omitted))
     return found
 

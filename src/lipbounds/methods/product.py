@@ -20,7 +20,7 @@ def product(network: Network, norm: float) -> Tensor:
     x holds for each block too, so that a value by blocks is never above the plain product, and
     K_* of y + F(y) is 1 + K_*(F) where that is less.
     Returns an upper bound of Lip_p for p in {1, 2, inf}, shape `network.batch_shape`.
-    Source: bounds.md; Szegedy et al. 2014, sec. 4.3; Virmaux & Scaman 2018, alg. 1; docs/theory.md.
+    Source: Szegedy et al. 2014, sec. 4.3; Virmaux & Scaman 2018, alg. 1; docs/theory.md.
     """
     whole = torch.ones((), dtype=torch.float64, device=network.device)
     blocks, values = [(None, 1.0)], [whole]

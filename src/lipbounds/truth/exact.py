@@ -7,8 +7,8 @@ unit vector of the input, or of the output, and passes the phases of a point. Ea
 of the tree. Jordan & Dimakis ("Exactly computing the local Lipschitz constant of ReLU networks",
 NeurIPS 2020) formulate both norms as one mixed-integer program, in backward mode, and take a
 solver's word for it. Here a node is bounded by intervals, and then by the multipliers of its linear
-relaxation (reference/milp.py), so that the upper end rests on no solver's answer; nor does the
-lower end (reference/witness.py). Over R^n the network is homogenised (reference/faces.py).
+relaxation (truth/milp.py), so that the upper end rests on no solver's answer; nor does the
+lower end (truth/witness.py). Over R^n the network is homogenised (truth/faces.py).
 
 Cells are closed here, so that one without interior can raise a bound (R(x) - R(-x) - x is zero, but
 has slope -1 for an impossible pair of phases at 0; over R^n, at directions t = 0 of cells that are

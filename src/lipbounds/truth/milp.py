@@ -7,7 +7,7 @@ phases a_k in {0, 1}. Rows: z = W y + t b, z' = W y', and for each switch, at po
     a rise_low <= y - below z <= a rise_high,
     (1 - a) fall_low <= above z - y <= (1 - a) fall_high
 
-with enclosures of (above - below) z in the two phases (reference/phases.py). At points these keep
+with enclosures of (above - below) z in the two phases (truth/phases.py). At points these keep
 the sign of z, so that a decides the cell; at tangents they are the product of a and z'. All
 other coefficients are numbers of the network itself, so the program holds every point and tangent
 of it exactly; the enclosures need only be valid.

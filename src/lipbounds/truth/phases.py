@@ -5,7 +5,7 @@ Maxima are carried neurons, max(a, b) = b + R(a - b). A tangent passes the same 
 in the order of the stages (a column of the Jacobian) or against it (a row).
 
 Offsets are multiplied by one more input t: t = 1 is the network itself, t in [0, 1] is its
-homogenisation (reference/exact.py).
+homogenisation (truth/exact.py).
 
 Intervals are those of affine arithmetic (Figueiredo & Stolfi, "Affine arithmetic: concepts and
 applications", 2004), in which terms of different layers cancel as in K_4, cut with those of
