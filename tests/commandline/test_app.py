@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 import lipbounds as lb
 from lipbounds.commandline import budget
 from lipbounds.commandline.app import app
+from lipbounds.commandline.budget import influenced
 from lipbounds.commandline.pictures import influence_map, saved
-from lipbounds.commandline.report import influenced
 from lipbounds.commandline.tables import above, below
 
 RNG = np.random.default_rng(0)

@@ -25,7 +25,7 @@ from ..networks.activations import ACTIVATIONS
 from ..networks.network import Network
 from ..truth.run import lower_bound
 from . import pictures, report, tables
-from .budget import ALL, Task, run, tasks
+from .budget import ALL, Task, influenced, run, tasks
 from .description import estimates, layers
 from .loading import loaded
 from .memory import memory_limited
@@ -145,7 +145,7 @@ def sensitivity(
     inputs = network.input_shape or (network.input_size,)
     with _mistakes():
         eps = torch.full((network.input_size,), radius, dtype=torch.float64)
-        values = report.influenced(network, output, time / 2)
+        values = influenced(network, output, time / 2)
         outputs = moved(network, eps, method, seconds=time / 2).tolist()
         if out is not None:
             pictures.saved(pictures.influence_map(values, inputs), out)

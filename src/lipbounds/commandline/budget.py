@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from ..clock import OutOfTime, now
 from ..errors import LipboundsError, out_of_memory
 from ..methods.costs import SPEED, one_pass
+from ..methods.influence import influence
 from ..methods.registry import BOUNDS, registered
 from ..methods.run import bound
 from ..networks.network import Network
@@ -93,6 +98,17 @@ def run(
             yield Outcome(task, None, f"would take about {task.estimate:.2g} s")
         else:
             yield _outcome(network, task, share, memory)
+
+
+def influenced(network: Network, outputs: Sequence[int] | None, seconds: float) -> Tensor:
+    """`influence`, the less of both treatments where the explicit one is worth its memory."""
+    unrolled = _unrolled(network) if network.has_pools else None
+    if unrolled is None:
+        return influence(network, outputs, seconds)
+    values = influence(unrolled, outputs, seconds / 2)
+    with suppress(OutOfTime):
+        values = torch.minimum(values, influence(network, outputs, seconds / 2))
+    return values
 
 
 def _next(waiting: Sequence[Task], late: bool) -> Task:

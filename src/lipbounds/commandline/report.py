@@ -4,23 +4,16 @@ import base64
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from jinja2 import Environment
-from torch import Tensor
 
-from ..clock import OutOfTime
 from ..errors import LipboundsError
 from ..frontends.equality import Imported
-from ..methods.costs import one_pass
-from ..methods.influence import influence
 from ..networks.network import Network
-from ..networks.rewrite import explicit
-from .budget import LARGEST_EXPLICIT
+from .budget import influenced
 from .description import layers
 from .pictures import influence_map, intervals, svg
 from .tables import above, below, least_first, shown
@@ -55,16 +48,6 @@ def page(
         version=version("lipbounds"),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
-
-
-def influenced(network: Network, outputs: Sequence[int] | None, seconds: float) -> Tensor:
-    """`influence`, the less of both treatments where the explicit one is worth its memory."""
-    if not network.has_pools or one_pass(network) > LARGEST_EXPLICIT:
-        return influence(network, outputs, seconds)
-    values = influence(explicit(network), outputs, seconds / 2)
-    with suppress(OutOfTime):
-        values = torch.minimum(values, influence(network, outputs, seconds / 2))
-    return values
 
 
 def written(text: str, path: Path) -> None:
