@@ -7,7 +7,6 @@ what is a sum or a product of layers, W and b are the exact ones, Fractions.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from torch import nn
 
 import lipbounds as lb
 from lipbounds.networks.activations import absolute, leaky_relu, prelu, relu
+
+from .oracles import rational
 
 
 @dataclass(frozen=True)
@@ -183,17 +184,15 @@ def branches(rng):
     return Case("branches", [chain], lambda: lb.from_torch(module.eval(), (n,)))
 
 
-def rational(array):
-    flat = np.empty(np.size(array), dtype=object)
-    flat[:] = [Fraction(float(v)) for v in np.reshape(array, -1)]
-    return flat.reshape(np.shape(array))
-
-
 def linear(weight, bias):
-    layer = nn.Linear(*weight.shape[::-1]).double()
+    return filled(nn.Linear(*weight.shape[::-1]), weight, bias)
+
+
+def filled(layer, weight, bias):
+    layer = layer.double()
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(np.asarray(bias)))
+        layer.bias.copy_(torch.from_numpy(bias))
     return layer
 
 
@@ -252,7 +251,6 @@ def add_convolution(rng, shape, chain, layers):
     (channels, length), out = shape, int(rng.integers(1, 3))
     kernel, pad = int(rng.integers(1, min(3, length) + 1)), int(rng.integers(2))
     stride = int(rng.integers(1, 3))
-    layer = nn.Conv1d(channels, out, kernel, stride, pad).double()
     new = (length + 2 * pad - kernel) // stride + 1
     matrix = np.zeros((out * new, channels * length))
     weight = rng.standard_normal((out, channels, kernel))
@@ -261,10 +259,7 @@ def add_convolution(rng, shape, chain, layers):
         place = i * stride + k - pad
         if 0 <= place < length:
             matrix[o * new + i, c * length + place] = weight[o, c, k]
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
-    layers.append(layer)
+    layers.append(filled(nn.Conv1d(channels, out, kernel, stride, pad), weight, bias))
     chain.append(("affine", matrix, np.repeat(bias, new)))
     return out, new
 
