@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..clock import OutOfTime
-from ..errors import LipboundsError, UnsupportedError, out_of_memory
+from ..errors import LipboundsError, OutOfMemory, UnsupportedError
 from ..frontends.equality import Imported
 from ..methods.registry import PAPER, registered
 from ..methods.sensitivity import sensitivity as moved
@@ -26,9 +26,9 @@ from ..networks.network import Network
 from ..truth.run import lower_bound
 from . import pictures, report, tables
 from .budget import ALL, Task, influenced, run, tasks
-from .description import estimates, layers
+from .description import estimates, inputs_of, layers
 from .loading import loaded
-from .memory import memory_limited
+from .memory import memory_limited, refusals_named
 
 UNREADABLE, UNSUPPORTED, NOTHING = 2, 3, 4
 LOWER_SHARE = 0.1  # of the time, for the lower bounds
@@ -142,7 +142,7 @@ def sensitivity(
     if method not in ("K_4", "K_5"):
         raise typer.BadParameter(f"--method {method!r} must be K_4 or K_5")
     network = _loaded(model, shape, logits, activation, trust).network
-    inputs = network.input_shape or (network.input_size,)
+    inputs = inputs_of(network)
     with _mistakes():
         eps = torch.full((network.input_size,), radius, dtype=torch.float64)
         values = influenced(network, output, time / 2)
@@ -184,8 +184,7 @@ def inspect(
     norms = _norms(norm)
     found = _loaded(model, shape, logits, activation, trust)
     network, console = found.network, Console()
-    inputs = network.input_shape or (network.input_size,)
-    shown = " x ".join(map(str, inputs))
+    shown = " x ".join(map(str, inputs_of(network)))
     console.print(f"inputs {shown}, outputs {network.output_size}, stages {network.depth}")
     if found.difference is not None and math.isnan(found.difference):
         console.print("not compared: the file's outputs are not finite at the inputs tried")
@@ -248,28 +247,22 @@ def _check_out(out: Path | None, kinds: Sequence[str]) -> None:
 def _mistakes():
     """What the package refuses ends the command with its sentence and its code."""
     try:
-        yield
+        with refusals_named():
+            yield
     except OutOfTime as error:
         _end(NOTHING, f"{error}; give it more by --time")
+    except OutOfMemory:
+        _end(NOTHING, "there is not memory enough for the network itself; give it more by --memory")
     except UnsupportedError as error:
         _end(UNSUPPORTED, str(error))
     except LipboundsError as error:
         _end(UNREADABLE, str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        _end(NOTHING, "there is not memory enough for the network itself; give it more by --memory")
 
 
 def _lower(network: Network, norm: float, seconds: float) -> float:
-    try:
+    with suppress(LipboundsError), refusals_named():
         return lower_bound(network, norm, seconds=seconds).lower
-    except LipboundsError:
-        return 0.0
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        return 0.0
+    return 0.0
 
 
 def _end(code: int, message: str):

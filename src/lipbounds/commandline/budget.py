@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..clock import OutOfTime, now
-from ..errors import LipboundsError, out_of_memory
+from ..errors import LipboundsError, OutOfMemory
 from ..methods.costs import SPEED, one_pass
 from ..methods.influence import influence
 from ..methods.registry import BOUNDS, registered
@@ -17,6 +17,7 @@ from ..methods.run import bound
 from ..networks.network import Network
 from ..networks.rewrite import distinct_treatments, explicit
 from ..results import Bound
+from .memory import refusals_named
 
 LARGEST_EXPLICIT = 1e8  # multiply-adds of one pass, up to which pools and convolutions are unrolled
 PHASE_SHARE = 0.5  # of the memory: what a phase of K_5 may hold; the rest is for what it makes
@@ -65,12 +66,9 @@ def _unrolled(network: Network) -> Network | None:
     """None where that takes too much; without pools and convolutions it is next to nothing."""
     if len(distinct_treatments(network)) > 1 and one_pass(network) > LARGEST_EXPLICIT:
         return None
-    try:
+    with suppress(OutOfMemory), refusals_named():
         return explicit(network)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        return None
+    return None
 
 
 def run(
@@ -132,13 +130,10 @@ def _outcome(network: Network, task: Task, seconds: float, memory: float | None)
     if memory is not None and "memory" in registered(task.name).options:
         options["memory"] = PHASE_SHARE * memory
     try:
-        found = bound(network, task.name, task.norm, task.treatment, **options)
+        with refusals_named():
+            found = bound(network, task.name, task.norm, task.treatment, **options)
     except OutOfTime as error:
         return Outcome(task, None, f"stopped: {error}")
     except LipboundsError as error:
         return Outcome(task, None, str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        return Outcome(task, None, "takes more memory than there is")
     return Outcome(task, found, found.reason)

@@ -12,6 +12,11 @@ from ..networks.stages import Stage
 Row = tuple[str, str, str]
 
 
+def inputs_of(network: Network) -> tuple[int, ...]:
+    """Their shape, that of a vector where none was given."""
+    return network.input_shape or (network.input_size,)
+
+
 def layers(network: Network) -> list[Row]:
     """(what, its size, more) of each affine map and stage, in order."""
     rows = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import LipboundsError, out_of_memory
+from ..errors import LipboundsError, first_line, out_of_memory
 from ..frontends import modules, onnx_files, programs
 from ..frontends.arrays import from_arrays
 from ..frontends.equality import Imported
@@ -52,10 +52,9 @@ def _from_program(path: Path, shape: Sequence[int] | None, trust: bool) -> Impor
     except Exception as error:  # whatever a file that is none raises
         if out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
         raise LipboundsError(
             f"{path} is no whole file of torch.export.save, or of another version of torch "
-            f"({reason})"
+            f"({first_line(error)})"
         ) from None
     return programs.imported(program, shape)
 
@@ -72,8 +71,9 @@ def _from_pickle(path: Path, shape: Sequence[int] | None, trust: bool) -> Import
     except Exception as error:  # whatever a file that is none raises
         if out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
-        raise LipboundsError(f"{path} is no whole file of torch.save ({reason})") from None
+        raise LipboundsError(
+            f"{path} is no whole file of torch.save ({first_line(error)})"
+        ) from None
     if not isinstance(found, nn.Module):
         raise LipboundsError(
             f"{path} holds weights, but not the network that they are of; build it in Python and "

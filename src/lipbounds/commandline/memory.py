@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import LipboundsError
+from ..errors import LipboundsError, OutOfMemory, out_of_memory
 
 STATUS = Path("/proc/self/status")
 LARGEST = 2**23  # GiB, beyond which a limit is none
@@ -34,3 +34,14 @@ def memory_limited(gib: float | None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """An allocation that the system refuses, in whatever library, raises OutOfMemory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemory("takes more memory than there is") from None

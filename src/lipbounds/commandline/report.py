@@ -14,7 +14,7 @@ from ..errors import LipboundsError
 from ..frontends.equality import Imported
 from ..networks.network import Network
 from .budget import influenced
-from .description import layers
+from .description import inputs_of, layers
 from .pictures import influence_map, intervals, svg
 from .tables import above, below, least_first, shown
 
@@ -29,7 +29,7 @@ def page(
     """The report of the network in the file `name`; rows and lower as `tables` has them; seconds:
     for the influence of the inputs."""
     network = found.network
-    shape = network.input_shape or (network.input_size,)
+    shape = inputs_of(network)
     picture, reason = _influence(network, shape, seconds)
     template = Environment(autoescape=True).from_string(
         (files(__package__) / "report.html").read_text(encoding="utf-8")

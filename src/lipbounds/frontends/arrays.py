@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LipboundsError, out_of_memory
+from ..errors import LipboundsError, first_line, out_of_memory
 from ..networks.activations import Activation
 from ..networks.network import Network
 
@@ -42,8 +42,9 @@ def _read(path: Path, function):
     except Exception as error:  # whatever a file that is none raises
         if out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
-        raise LipboundsError(f"{path} is no whole {path.suffix} file ({reason})") from None
+        raise LipboundsError(
+            f"{path} is no whole {path.suffix} file ({first_line(error)})"
+        ) from None
 
 
 def _numpy(path: Path) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from operator import getitem
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import LipboundsError, UnsupportedError, out_of_memory
+from ..errors import LipboundsError, UnsupportedError, first_line, out_of_memory
 from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.stages import BetweenStage
@@ -56,11 +56,10 @@ def _exported(module: nn.Module, shape: Shape, device: torch.device):
     except Exception as error:  # whatever the module's own code does
         if out_of_memory(error):
             raise
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error))
         raise LipboundsError(
             f"torch.export cannot trace the module on inputs of shape {shape} "
-            f"({type(error).__name__}: {reason}); its forward must take one tensor, and must not "
-            "branch on the values in it"
+            f"({type(error).__name__}: {first_line(error)}); its forward must take one tensor, and "
+            "must not branch on the values in it"
         ) from error
 
 
@@ -137,8 +136,9 @@ class _Reader:
         except MISFITS as error:
             if out_of_memory(error):
                 raise
-            reason = str(error).partition("\n")[0]
-            raise UnsupportedError(f"{operation.place}: with these arguments ({reason})") from error
+            raise UnsupportedError(
+                f"{operation.place}: with these arguments ({first_line(error)})"
+            ) from error
 
     def output(self, names: Sequence[str]) -> Value:
         """What the module returns, of whatever it changes in place besides."""

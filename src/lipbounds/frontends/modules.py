@@ -19,7 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..arguments import check_device
-from ..errors import LipboundsError, ShapeError, UnsupportedError, out_of_memory
+from ..errors import LipboundsError, ShapeError, UnsupportedError, first_line, out_of_memory
 from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.network import Network
@@ -124,10 +124,9 @@ def _output(module: nn.Module, x: Tensor) -> Tensor:
     except Exception as error:  # whatever the module does
         if out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
         raise LipboundsError(
             f"the module itself fails on {x.dtype} inputs of shape {tuple(x.shape[1:])} in a batch "
-            f"({type(error).__name__}: {reason}); make module(x) work first"
+            f"({type(error).__name__}: {first_line(error)}); make module(x) work first"
         ) from None
 
 
@@ -175,9 +174,9 @@ def _convert(layer: nn.Module, place: str, shape: Shape, device: torch.device) -
     except MISFITS as error:
         if out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
         raise LipboundsError(
-            f"{where}: its weights and options do not match ({reason}); make the layer anew"
+            f"{where}: its weights and options do not match ({first_line(error)}); make the layer "
+            "anew"
         ) from error
     _check_sizes(piece, where, shape)
     return piece

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_device
-from ..errors import LipboundsError, UnsupportedError, out_of_memory
+from ..errors import LipboundsError, UnsupportedError, first_line, out_of_memory
 from ..networks.network import Network
 from .equality import Imported, Source, checked
 from .lowering import lowered
@@ -73,7 +73,7 @@ def _model(path: Path):
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, UnicodeDecodeError, ValueError, OSError) as error:
         raise LipboundsError(
-            f"{path} is no ONNX file, or a truncated one ({_first_line(error)}); export it again"
+            f"{path} is no ONNX file, or a truncated one ({first_line(error)}); export it again"
         ) from None
     if not model.graph.node and not model.graph.output:
         raise LipboundsError(f"{path} is no ONNX file, or an empty one; export it again")
@@ -88,7 +88,7 @@ def _model(path: Path):
         onnx.checker.check_model(model)
         return onnx.inliner.inline_local_functions(model) if model.functions else model
     except (onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
-        raise LipboundsError(f"{path} is not valid: {_first_line(error)}") from None
+        raise LipboundsError(f"{path} is not valid: {first_line(error)}") from None
 
 
 def _load_external(model, path: Path) -> None:
@@ -116,10 +116,6 @@ def _load_external(model, path: Path) -> None:
     load_external_data_for_model(model, str(folder))
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def _only_input(model):
     held = {tensor.name for tensor in model.graph.initializer}
     given = [one for one in model.graph.input if one.name not in held]
@@ -142,7 +138,7 @@ def _set_shape(given, input_shape: Sequence[int] | None) -> tuple[int, ...]:
         fits = len(wanted) == len(sizes) and all(
             a in (0, b) or k == 0 for k, (a, b) in enumerate(zip(sizes, wanted, strict=False))
         )
-        if not fits or min(wanted, default=0) < 1:
+        if not fits:
             raise LipboundsError(
                 f"input_shape {tuple(input_shape)} does not fit the model's input {given.name!r} "
                 f"of shape {_said(dims)}, batch first"
@@ -206,7 +202,7 @@ def _made(node: Node) -> Iterator[Value | np.ndarray]:
     except MISFITS as error:  # shapes or attributes that do not belong together
         if out_of_memory(error):
             raise
-        raise LipboundsError(f"{node.place}: does not fit: {_first_line(error)}") from None
+        raise LipboundsError(f"{node.place}: does not fit: {first_line(error)}") from None
 
 
 def _refuse_narrowing(model, given) -> None:
@@ -264,4 +260,4 @@ def _run(session, given: str, x: np.ndarray) -> np.ndarray:
     try:
         return session.run(None, {given: x})[0]
     except Exception as error:  # whatever the runtime finds wrong
-        raise LipboundsError(f"the model itself fails: {_first_line(error)}") from None
+        raise LipboundsError(f"the model itself fails: {first_line(error)}") from None

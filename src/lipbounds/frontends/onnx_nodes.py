@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import LipboundsError, ShapeError, UnsupportedError
+from ..errors import LipboundsError, ShapeError, UnsupportedError, first_line
 from ..linear.operators import average_pooling
 from ..linear.windows import sliding
 from ..networks import activations as act
@@ -83,8 +83,9 @@ class Node:
         try:
             return self._evaluator.run(None, named)
         except Exception as error:  # NumPy's errors, for what does not fit
-            reason = str(error).partition("\n")[0]
-            raise LipboundsError(f"cannot be computed ({type(error).__name__}: {reason})") from None
+            raise LipboundsError(
+                f"cannot be computed ({type(error).__name__}: {first_line(error)})"
+            ) from None
 
     @cached_property
     def _evaluator(self):

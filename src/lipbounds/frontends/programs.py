@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from ..arguments import check_device
-from ..errors import LipboundsError, UnsupportedError
+from ..errors import LipboundsError, UnsupportedError, first_line
 from ..networks.network import Network
 from .equality import Imported, Source, checked
 from .exported import BATCH, aten, graph_of
@@ -131,6 +131,5 @@ def _outputs(module: nn.Module, batch: int | None, x: Tensor) -> Tensor:
     try:
         found = torch.cat([module(part).flatten(1) for part in filled.split(size)])
     except Exception as error:  # whatever the program does
-        reason = str(error).partition("\n")[0]
-        raise LipboundsError(f"the program itself fails ({reason}); {REMEDY}") from None
+        raise LipboundsError(f"the program itself fails ({first_line(error)}); {REMEDY}") from None
     return found[: len(x)].double()
