@@ -190,11 +190,15 @@ class Sum(Operator):
     def with_parts(self, parts: Mapping[int, Operator]) -> "Sum":
         return Sum(list(parts.values()))
 
+    def each(self, change: Callable[[Operator], Operator]) -> "Sum":
+        """The same with every summand changed."""
+        return Sum([change(one) for one in self.parts.values()])
+
     def scaled(self, exponent):
-        return Sum([one.scaled(exponent) for one in self.parts.values()])
+        return self.each(lambda one: one.scaled(exponent))
 
     def majorant(self):
-        return Sum([one.majorant() for one in self.parts.values()])
+        return self.each(lambda one: one.majorant())
 
     @property
     def terms(self):

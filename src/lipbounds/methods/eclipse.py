@@ -133,12 +133,12 @@ def _looking_ahead(network: Network, k: int, h: Tensor, seconds: float) -> tuple
     """ECLipsE's tau of stages[k], or the closed form where that is no better or time is up; and how
     the solver ended."""
     stage, following = network.stages[k], network.affines[k + 1]
-    values, vectors = torch.linalg.eigh(h)
-    kept = values > 1e-14 * values[-1]
     candidates, status = [_closed_form(stage, h)], Status.TIME
-    if not bool(kept.any()):  # nothing passes the layers in front of it
-        return candidates[0], Status.CONVERGED
     if seconds > 0:
+        values, vectors = torch.linalg.eigh(h)
+        kept = values > 1e-14 * values[-1]
+        if not bool(kept.any()):  # nothing passes the layers in front of it
+            return candidates[0], Status.CONVERGED
         root = vectors[:, kept] * values[kept].sqrt()
         solved, status = _solved(root, stage, following, candidates[0], seconds)
         candidates += solved

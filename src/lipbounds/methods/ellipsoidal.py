@@ -139,7 +139,7 @@ class _Run:
         seconds: float,
         progress: Progress | None,
         steps: int | None,
-        memory: float = MEMORY,
+        memory: float,
     ):
         """Proves a first bound, which has no limit, at the price of a pass."""
         _check_steps(steps)

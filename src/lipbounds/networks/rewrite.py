@@ -170,7 +170,7 @@ def _matrix(operator: Operator) -> Operator:
     if isinstance(operator, Composition):
         return Composition([_matrix(factor) for factor in operator.factors])
     if isinstance(operator, Blocks | Sum):
-        return operator.with_parts({place: _matrix(part) for place, part in operator.parts.items()})
+        return operator.each(_matrix)
     return operator.materialized()
 
 

@@ -154,8 +154,7 @@ def _added(paths: list[list[np.ndarray]]) -> list[np.ndarray]:
 
 def _in_place(operator: Blocks, place: tuple[int, int]) -> list[np.ndarray]:
     """The factors of one block, among zeros."""
-    first, *others = exact_factors(operator.parts[place])
-    (row, column), factors = place, [first, *others]
+    (row, column), factors = place, exact_factors(operator.parts[place])
     before, after = sum(operator.widths[:column]), sum(operator.widths[column + 1 :])
     factors[0] = np.pad(factors[0], ((0, 0), (before, after)))
     above, below = sum(operator.heights[:row]), sum(operator.heights[row + 1 :])
