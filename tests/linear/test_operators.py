@@ -244,10 +244,10 @@ def test_materialize_does_not_depend_on_the_block_size(monkeypatch, block):
     close(dense(operator.materialized()), matrix)
 
 
-def test_blocks_cover_a_range_once():
-    slices = list(operators.blocks(10, operators.BLOCK_ENTRIES // 4))
-    assert [i for s in slices for i in range(s.start, s.stop)] == list(range(10))
-    assert max(s.stop - s.start for s in slices) == 4
+def test_slices_cover_a_range_once():
+    parts = list(operators.slices(10, operators.BLOCK_ENTRIES // 4))
+    assert [i for s in parts for i in range(s.start, s.stop)] == list(range(10))
+    assert max(s.stop - s.start for s in parts) == 4
     assert math.prod(operators.identity_rows(5, slice(2, 4), "cpu").shape) == 10
 
 

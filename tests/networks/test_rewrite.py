@@ -13,7 +13,7 @@ import lipbounds as lb
 from lipbounds.linear.operators import Convolution, Dense, Identity
 from lipbounds.networks.activations import activation, prelu
 from lipbounds.networks.network import Affine, Network
-from lipbounds.networks.rewrite import carried, explicit, maxima_first, merged
+from lipbounds.networks.rewrite import explicit, maxima_as_relu, maxima_first, merged
 from lipbounds.networks.stages import BetweenStage, PoolStage, SlopeStage
 
 
@@ -34,7 +34,7 @@ def maximum(weight):
 
 REWRITES = [
     explicit,
-    lambda network: carried(explicit(network)),
+    lambda network: maxima_as_relu(explicit(network)),
     lambda network: maxima_first(explicit(network)),
 ]
 
@@ -60,7 +60,7 @@ def test_explicit_networks_have_no_convolutions_and_no_pools(name):
         assert not any(isinstance(factor, Convolution) for factor in factors)
     assert not any(isinstance(stage, PoolStage) for stage in network.stages)
     assert any(isinstance(stage, BetweenStage) for stage in network.stages)
-    assert all(isinstance(stage, SlopeStage) for stage in carried(network).stages)
+    assert all(isinstance(stage, SlopeStage) for stage in maxima_as_relu(network).stages)
 
 
 def kinds(network):
@@ -154,7 +154,7 @@ def test_maxima_first_have_no_larger_k_4(sample):
 def test_carried_maxima_have_the_same_k_4_and_no_smaller_k_1(sample):
     """Proposition 8; equality of K_1 for p = 1."""
     between = between_sample(sample).network
-    other = carried(between)
+    other = maxima_as_relu(between)
     x = torch.randn(10, between.input_size, dtype=torch.float64)
     scale = 1 + float(between(x).abs().max())
     assert float((other(x) - between(x)).abs().max()) <= 1e-12 * scale * 1e3
@@ -171,7 +171,7 @@ def test_carried_maxima_have_the_same_k_4_and_no_smaller_k_1(sample):
 def test_table_of_the_maximum():
     """docs/theory.md, section 9, with identity weights."""
     between = maximum(np.eye(2))
-    other = carried(between)
+    other = maxima_as_relu(between)
     root = math.sqrt(2)
     golden = root * (1 + math.sqrt(5)) / 2  # 2.2882
     expected = {
@@ -190,8 +190,8 @@ def test_carrying_may_also_shrink_k_3():
     between = maximum([[1.0], [1.0]])
     assert values(between, "K_3") == pytest.approx([2, 2, 2], rel=1e-10)
     assert values(between, "K_star")[0] == pytest.approx(2, rel=1e-10)
-    assert values(carried(between), "K_3") == pytest.approx([1, 1, 1], rel=1e-10)
-    assert values(carried(between), "K_star")[0] == pytest.approx(1, rel=1e-10)
+    assert values(maxima_as_relu(between), "K_3") == pytest.approx([1, 1, 1], rel=1e-10)
+    assert values(maxima_as_relu(between), "K_star")[0] == pytest.approx(1, rel=1e-10)
 
 
 def pool(windows, weight, after):

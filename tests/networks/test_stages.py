@@ -232,7 +232,7 @@ def test_norms_of_slope_and_between_stages(norm):
 @pytest.mark.parametrize("name", ALL)
 def test_blocks_part_the_neurons_and_bound_each_part(name, norm):
     stage = ALL[name]
-    blocks = stage.blocks(norm)
+    blocks = stage.partition(norm)
     if len(blocks) == 1:
         assert blocks == [(None, stage.norm(norm))]
         return
@@ -348,9 +348,9 @@ def test_a_stage_without_an_answer_cannot_be_made():
 
 def test_the_carried_neurons_are_those_of_slope_one():
     stage = SlopeStage.mixed(["relu", "identity", act.leaky_relu(3.0), "identity"])
-    (carried, one), (others, three) = stage.blocks(2)
+    (carried, one), (others, three) = stage.partition(2)
     assert (carried.tolist(), one, others.tolist(), three) == ([1, 3], 1.0, [0, 2], 3.0)
-    assert len(SlopeStage.uniform("identity", 3).blocks(2)) == 1
+    assert len(SlopeStage.uniform("identity", 3).partition(2)) == 1
 
 
 def test_mixed_slope_stage_keeps_the_neurons_apart():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LipboundsError, ShapeError, UnsupportedError
-from ..linear.operators import Diagonal, Identity, Operator, Sparse, blocks, identity_rows
+from ..linear.operators import Diagonal, Identity, Operator, Sparse, identity_rows, slices
 from ..networks.stages import Stage
 from .pieces import Piece, Shape
 
@@ -202,7 +202,7 @@ def linear(
     """Any linear function of arrays (b, *shape) to (b, ...), by what it makes of the unit vectors:
     as many evaluations, in blocks. roundings: of each entry of its matrix."""
     entries, shape = [], ()
-    for columns in blocks(value.size, 4 * value.size):
+    for columns in slices(value.size, 4 * value.size):
         unit = identity_rows(value.size, columns, value.device)
         given = function(unit.reshape(-1, *value.shape))
         shape, block = tuple(given.shape[1:]), given.flatten(1)

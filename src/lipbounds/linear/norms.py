@@ -18,7 +18,7 @@ from ..arithmetic.definite import runs_to_its_end, shortfall
 from ..arithmetic.rounding import finite, gamma, outward
 from ..clock import watched
 from ..errors import LipboundsError, UnsupportedError
-from .operators import Diagonal, Identity, Operator, blocks, dense, identity_rows
+from .operators import Diagonal, Identity, Operator, dense, identity_rows, slices
 
 NORMS = (1.0, 2.0, math.inf)
 LARGEST_GRAM = 16384  # 2 GiB of float64
@@ -145,7 +145,7 @@ def gram(operator: Operator, scale: Tensor) -> Tensor:
         side, forth, back = (n, operator.apply, operator.adjoint)
     parts = [
         back(forth(identity_rows(side, rows, operator.device) / scale)) / scale
-        for rows in watched(list(blocks(side, max(m, n))), "a layer's Gram matrix")
+        for rows in watched(list(slices(side, max(m, n))), "a layer's Gram matrix")
     ]
     product = torch.cat(parts, -2)
     return (product + product.mT) / 2

@@ -75,7 +75,7 @@ class Operator(ABC):
             return Dense(dense(self))
         m, n = self.shape
         entries = []
-        for columns in blocks(n, max(m, n)):
+        for columns in slices(n, max(m, n)):
             block = self.apply(identity_rows(n, columns, self.device))
             column, row = block.nonzero(as_tuple=True)
             entries.append((row, column + columns.start, block[column, row]))
@@ -490,7 +490,7 @@ def _selection(index: Tensor, size: int, transposed: bool = False) -> Sparse:
     return Sparse(place, index, one, (len(index), size))
 
 
-def blocks(size: int, width: int) -> Iterator[slice]:
+def slices(size: int, width: int) -> Iterator[slice]:
     """Slices of range(size) such that a block of `width`-entry rows stays within memory."""
     step = max(1, BLOCK_ENTRIES // max(1, width))
     for start in range(0, size, step):

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..arithmetic.rounding import outward
 from ..clock import watched
 from ..linear.norms import matrix_norm
-from ..linear.operators import blocks, identity_rows
+from ..linear.operators import identity_rows, slices
 from ..networks.network import Network
 
 Map = Callable[[Network, Tensor], Tensor]
@@ -38,7 +38,7 @@ def norm_from_map(network: Network, norm: float, forward: Map, adjoint: Map) -> 
 def map_of_units(network: Network, size: int, one_map: Map) -> Tensor:
     """The map at all unit vectors, by blocks: row k is F(e_k)."""
     width = sum(max(affine.operator.shape) for affine in network.affines)
-    parts = list(blocks(size, width * math.prod(network.batch_shape)))
+    parts = list(slices(size, width * math.prod(network.batch_shape)))
     return torch.cat(
         [
             one_map(network, identity_rows(size, rows, network.device))

@@ -27,7 +27,7 @@ def product(network: Network, norm: float) -> Tensor:
     for k, affine in enumerate(network.affines):
         check("the norms of all layers are known")
         last = k == network.depth
-        ahead = [(None, 1.0)] if last else network.stages[k].blocks(norm)
+        ahead = [(None, 1.0)] if last else network.stages[k].partition(norm)
         factor = 1.0 if last else network.stages[k].norm(norm)
         whole = whole * operator_norm(affine.operator, norm) * factor
         values = [

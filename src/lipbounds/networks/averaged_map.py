@@ -17,24 +17,24 @@ def averaged_map(network: Network, v: Tensor) -> Tensor:
     """F_4(v) for v >= 0 of shape (c, n_0), one vector per row; returns (..., c, n_out).
 
     Rounded outward: the error of a computed segment is at most gamma |R_k| |W_{k-1}| |C_{k-1}| ...
-    |W_j|, and the vectors that gamma multiplies obey a recursion of their own (`carried`).
+    |W_j|, and the vectors that gamma multiplies obey a recursion of their own (`through`).
     """
     count, error = v.shape[-2], gamma(network.terms)
     r = [zeros(network, *v.shape[-2:]) + v]
-    carried = r[0]  # sum_j |W_{k-1}| |C_{k-1}| ... |W_j| r_j, before the next affine map
+    through = r[0]  # sum_j |W_{k-1}| |C_{k-1}| ... |W_j| r_j, before the next affine map
     for k in range(1, network.depth + 2):
         total = zeros(network, count, radius(network, k).shape[0])
         for rows in row_blocks(network, k):
             for j, block in pulled_back(network, k, rows):
                 total[..., rows] += block.times(r[j])
-        carried = network.affines[k - 1].operator.majorant().apply(carried)
+        through = network.affines[k - 1].operator.majorant().apply(through)
         total = outward(total, network.terms)
-        total = total + error * radius(network, k).majorant().apply(carried)
+        total = total + error * radius(network, k).majorant().apply(through)
         if k > network.depth:
             return total
         stage = network.stages[k - 1]
         r.append(stage.spread(total))
-        carried = r[k] if stage.center is None else r[k] + stage.center.majorant().apply(carried)
+        through = r[k] if stage.center is None else r[k] + stage.center.majorant().apply(through)
     raise AssertionError("unreachable: the loop returns at the output")
 
 
@@ -47,16 +47,16 @@ def averaged_adjoint(network: Network, w: Tensor) -> Tensor:
     last = network.depth + 1
     s = [zeros(network, count, a.operator.shape[1]) for a in network.affines]
     s.append(zeros(network, count, network.output_size) + w)
-    carried = zeros(network, count, network.output_size)
+    through = zeros(network, count, network.output_size)
     for k in range(last, 0, -1):
         if k < last:
             # All contributions to s_k are in: add the error of the segments that start there.
-            s[k] = outward(s[k], network.terms) + error * carried
+            s[k] = outward(s[k], network.terms) + error * through
             stage = network.stages[k - 1]
-            carried = stage.center.majorant().adjoint(carried)
+            through = stage.center.majorant().adjoint(through)
         for rows in row_blocks(network, k):
             for j, block in pulled_back(network, k, rows):
                 s[j] += block.transposed_times(s[k][..., rows])
-        carried = carried + radius(network, k).majorant().adjoint(s[k])
-        carried = network.affines[k - 1].operator.majorant().adjoint(carried)
-    return outward(s[0], network.terms) + error * carried
+        through = through + radius(network, k).majorant().adjoint(s[k])
+        through = network.affines[k - 1].operator.majorant().adjoint(through)
+    return outward(s[0], network.terms) + error * through

@@ -96,7 +96,7 @@ def input_column(network: Network, k: int) -> Network:
     return replace(network, affines=(column, *network.affines[1:]), input_shape=None)
 
 
-def carried(network: Network) -> Network:
+def maxima_as_relu(network: Network) -> Network:
     """Between stages as max(a, b) = b + ReLU(a - b), b carried by a neuron of slopes [1, 1].
 
     The same function and the same K_4, with twice the neurons and a K_1 at least as large (K_* and

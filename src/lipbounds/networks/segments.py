@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..clock import check
-from ..linear.operators import Identity, Operator, blocks
+from ..linear.operators import Identity, Operator, slices
 from ..linear.rows import DenseRows, SparseRows, start
 from .network import Network
 
@@ -32,7 +32,7 @@ def widest(network: Network) -> int:
 
 def row_blocks(network: Network, k: int) -> Iterator[slice]:
     """Blocks of the rows of R_k, small enough for memory."""
-    return blocks(radius(network, k).shape[0], widest(network))
+    return slices(radius(network, k).shape[0], widest(network))
 
 
 def pulled_back(

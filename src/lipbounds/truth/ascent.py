@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..linear.operators import blocks
+from ..linear.operators import slices
 from ..networks.network import Network
 from .sampling import jacobian_norms, point_entries
 
@@ -59,7 +59,7 @@ def directions(network: Network, x: Tensor, norm: float) -> Tensor:
     """v (N, n) with ||J(x) v||_p = ||J(x)||_p ||v||_p: signs for inf, a unit vector for 1, the
     leading right singular vector for 2."""
     return torch.cat(
-        [_direction(network.jacobian(x[r]), norm) for r in blocks(len(x), point_entries(network))]
+        [_direction(network.jacobian(x[r]), norm) for r in slices(len(x), point_entries(network))]
     )
 
 

@@ -25,7 +25,7 @@ from ..errors import UnsupportedError
 from ..linear.blocks import Blocks, Sum
 from ..linear.operators import Identity, Operator, dense
 from ..networks.network import Network
-from ..networks.rewrite import carried, explicit
+from ..networks.rewrite import explicit, maxima_as_relu
 from .pieces import one_sided_slopes
 
 FREE = -1  # a phase that is not decided
@@ -102,7 +102,7 @@ def chain(network: Network) -> Chain:
     if network.batch_shape:
         raise UnsupportedError("the exact constant is computed for one network, not an ensemble")
     plain = explicit(network)
-    network = carried(plain)
+    network = maxima_as_relu(plain)
     weights, offsets, switches = [], [], []
     for k, affine in enumerate(network.affines):
         if k:

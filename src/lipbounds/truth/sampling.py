@@ -13,7 +13,7 @@ from torch import Tensor
 from ..arithmetic.rounding import gamma, inward, outward
 from ..errors import LipboundsError
 from ..linear.norms import checked_norm, power_of_two, vector_norm
-from ..linear.operators import Identity, blocks
+from ..linear.operators import Identity, slices
 from ..networks.network import Network
 from ..networks.stages import Stage
 
@@ -76,7 +76,7 @@ def jacobian_norms(network: Network, x: Tensor, norm: float) -> Tensor:
     error = _jacobian_error(network)
     parts = [
         inward(_norms(network.jacobian(x[rows]), norm), network.terms) - error
-        for rows in blocks(len(x), point_entries(network))
+        for rows in slices(len(x), point_entries(network))
     ]
     return torch.cat(parts)
 
@@ -91,7 +91,7 @@ def secant_quotients(network: Network, x: Tensor, y: Tensor, norm: float) -> Ten
     norm = checked_norm(norm)
     terms = network.output_size + network.input_size + 8
     parts = []
-    for rows in blocks(len(x), point_entries(network)):
+    for rows in slices(len(x), point_entries(network)):
         ends = torch.cat([x[rows], y[rows]])
         value, error = (side.chunk(2) for side in _with_errors(network, ends)[-1])
         rise = inward((value[0] - value[1]).abs(), 1) - (error[0] + error[1])

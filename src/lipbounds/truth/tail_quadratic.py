@@ -27,7 +27,7 @@ from torch import Tensor
 from ..arithmetic.definite import semidefinite
 from ..arithmetic.rounding import gamma, outward
 from ..linear.norms import power_of_two
-from ..linear.operators import blocks
+from ..linear.operators import slices
 from .sign_ascent import path
 from .sign_chain import Group, SignChain
 from .tail_averaged import slack
@@ -122,7 +122,7 @@ def _certified_forms(group: Group, s: Tensor, multiplier: Tensor, levels: int) -
     n, count = group.spread.shape
     free = torch.ones(count, count, dtype=torch.float64).triu()
     parts = []
-    for rows in blocks(levels, 8 * (n + count) ** 2):
+    for rows in slices(levels, 8 * (n + count) ** 2):
         form = _forms(group.spread, s, multiplier, free[rows])
         if form is None:
             return None

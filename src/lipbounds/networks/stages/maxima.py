@@ -62,7 +62,7 @@ class BetweenStage(Stage):
         picks += torch.bincount(self.second[self.first != self.second], minlength=self.shape[1])
         return float(picks.max()) ** (0.0 if norm == math.inf else 1.0 / norm)
 
-    def blocks(self, norm):
+    def partition(self, norm):
         return [(None, self.norm(norm))]
 
     def ends(self):
@@ -145,7 +145,7 @@ class PoolStage(Stage):
         most = torch.bincount(pairs % self.shape[1]).max()
         return float(most) ** (0.0 if norm == math.inf else 1.0 / norm)
 
-    def blocks(self, norm):
+    def partition(self, norm):
         return [(None, self.norm(norm))]
 
     def ends(self):

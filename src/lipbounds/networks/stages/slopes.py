@@ -92,7 +92,7 @@ class SlopeStage(Stage):
     def norm(self, norm):
         return float(self._greatest_slopes.max())
 
-    def blocks(self, norm):
+    def partition(self, norm):
         """The neurons of slopes [1, 1], which carry a value on, apart from the others."""
         carried = (self.alpha == 1) & (self.beta == 1)
         if bool(carried.all()) or not bool(carried.any()):

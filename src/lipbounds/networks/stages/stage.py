@@ -77,7 +77,7 @@ class Stage(ABC):
         """s(p) >= sup over T of || C + T R ||_p."""
 
     @abstractmethod
-    def blocks(self, norm: float) -> list[tuple[Tensor | None, float]]:
+    def partition(self, norm: float) -> list[tuple[Tensor | None, float]]:
         """A partition of the neurons into (I, s_I) with || (S z)_I ||_p <= s_I || z_I ||_p for
         every linearisation S; (None, s) alone for all of them."""
 
