@@ -27,7 +27,7 @@ def measure(name: str, network: lb.Network, drawn: int) -> None:
         sampled = float(jacobian_norms(network, points, norm).max())
         values, start = [], time.perf_counter()
         for seed in (0, 1):
-            values.append(secant_lower_bound(network, norm, seed=seed)[0])
+            values.append(secant_lower_bound(network, norm, seed=seed).lower)
         seconds = (time.perf_counter() - start) / 2
         print(
             f"{name:16s} l{norm:<4g} seeds {values[0]:10.6g} {values[1]:10.6g}   "

@@ -46,7 +46,8 @@ def main(seconds: float) -> None:
     for name, network in NETWORKS.items():
         for norm in (1, 2, math.inf):
             start = time.perf_counter()
-            upper, lower = relaxation_optimum(network, norm, seconds)
+            found = relaxation_optimum(network, norm, seconds)
+            upper, lower = found.upper, found.lower
             elapsed = time.perf_counter() - start
             print(
                 f"{name:42s} l{norm:<4g} {lower:11.6f} {upper:11.6f} "

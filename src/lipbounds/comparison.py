@@ -17,8 +17,8 @@ from .methods.registry import BOUNDS, Method, registered
 from .methods.run import bound
 from .networks.network import Network
 from .networks.rewrite import distinct_treatments
-from .results import Bound
-from .truth.run import CLOSED, exact, lower_bound, relaxation_optimum
+from .results import CLOSED, Bound
+from .truth.run import exact, lower_bound, relaxation_optimum
 
 
 def compare(

@@ -10,6 +10,8 @@ from enum import StrEnum
 import numpy as np
 from torch import Tensor
 
+CLOSED = 1 + 1e-5  # upper end over lower end, up to which a bracket counts as one number
+
 
 class Status(StrEnum):
     """How a method ended: with all it can prove, or stopped by one of its limits, or because in
@@ -60,6 +62,21 @@ class Bound:
         unsolved = len(statuses) - statuses.count(Status.CONVERGED)
         left = f"{unsolved} of {len(statuses)} {parts} not solved" if unsolved else ""
         return cls(upper, None, Status.worst(statuses), left)
+
+    @classmethod
+    def of_ends(
+        cls,
+        upper: float,
+        lower: float,
+        late: bool,
+        witness: tuple[Tensor, Tensor] | None = None,
+    ) -> Bound:
+        """Of a search for one number that lies between two ends. late: whether its time was over
+        before it was done; else what keeps the ends apart is rounding."""
+        if upper <= lower * CLOSED:
+            return cls(upper, lower, witness=witness)
+        left = f"a gap of {upper / lower - 1:.2g}" if lower > 0 else "no lower end"
+        return cls(upper, lower, Status.TIME if late else Status.PRECISION, left, witness=witness)
 
     @property
     def reason(self) -> str:

@@ -14,11 +14,14 @@ from scipy.optimize import linprog
 from strategies import SLOPES, slope_sample, small_cnns
 
 import lipbounds as lb
+from lipbounds.clock import now
 from lipbounds.networks.rewrite import maxima_as_relu
 from lipbounds.networks.stages import PoolStage
+from lipbounds.results import Status
 from lipbounds.studies.cases import analytic
 from lipbounds.studies.cases.random import ensemble, gaussian
-from lipbounds.truth.exact import exact
+from lipbounds.truth.exact import problem, solved
+from lipbounds.truth.milp import Relaxation
 from lipbounds.truth.phases import FREE, chain
 from lipbounds.truth.pieces import exact_lipschitz
 from lipbounds.truth.witness import (
@@ -33,6 +36,16 @@ from lipbounds.truth.witness import (
 NORMS = [1, math.inf]
 BENT = ["relu", "abs", "identity", "leaky", "steep", "negative"]
 NARROW = 1e-5  # the closing tolerance of the search, and some rounding
+
+
+CANCELLING = lb.from_weights(  # R(x) - R(-x) - x = 0
+    [[[1.0], [-1.0], [1.0]], [[1.0, -1.0, -1.0]]], activation=[["relu", "relu", "identity"]]
+)
+
+
+def exact(network, norm, radius=math.inf, center=None, **options):
+    found = solved(problem(network, norm, radius, center), **options)
+    return found.upper, found.lower, found.witness
 
 
 def random_network(rng, sizes, kind="gaussian", offsets=1.0):
@@ -247,12 +260,31 @@ def test_no_time_at_all(norm):
     assert late <= lower <= upper <= early <= float(lb.bound(network, "K_4", norm).upper) * 1.001
 
 
+def test_the_status_says_what_keeps_the_ends_apart():
+    network = random_network(np.random.default_rng(1), (3, 6, 5, 2))
+    assert lb.exact(network, 1, 1.0).status is Status.CONVERGED
+    late = lb.exact(network, 1, 1.0, seconds=0.0)
+    assert late.status is Status.TIME and late.left
+    undecided = lb.exact(CANCELLING, 1, 1.0)
+    assert undecided.status is Status.PRECISION and undecided.left == "no lower end"
+
+
+def test_time_that_ends_within_a_program_is_time(monkeypatch):
+    """Of a leaf too, which is closed with its bound."""
+    solve = Relaxation.solve
+
+    def slow(self, *arguments):
+        found = solve(self, *arguments)
+        monkeypatch.setattr("lipbounds.truth.exact.now", lambda: now() + 1e9)
+        return found
+
+    monkeypatch.setattr("lipbounds.truth.exact.Relaxation.solve", slow)
+    assert solved(problem(CANCELLING, 1, 1.0)).status is Status.TIME
+
+
 @pytest.mark.parametrize("radius", [1.0, math.inf])
 def test_cancelling_kinks_give_no_false_lower_end(radius):
-    """R(x) - R(-x) - x = 0."""
-    weights = [[[1.0], [-1.0], [1.0]], [[1.0, -1.0, -1.0]]]
-    network = lb.from_weights(weights, activation=[["relu", "relu", "identity"]])
-    upper, lower, witness = exact(network, 1, radius)
+    upper, lower, witness = exact(CANCELLING, 1, radius)
     assert lower == 0 and witness is None
     assert 0 <= upper <= 1e-12
 

@@ -11,9 +11,10 @@ from oracles import NORMS, norm_of, vertex_jacobians
 from strategies import IMAGE, SLOPES, pooled_sample, slope_sample, small_cnns
 
 import lipbounds as lb
+from lipbounds.results import Status
 from lipbounds.studies.cases.analytic import sawtooth, square
+from lipbounds.truth import lower
 from lipbounds.truth.ascent import directions, dual
-from lipbounds.truth.lower import secant_lower_bound
 from lipbounds.truth.pieces import exact_lipschitz
 from lipbounds.truth.sampling import jacobian_lower_bound, jacobian_norms
 
@@ -27,6 +28,11 @@ def short(monkeypatch):
     for name, value in {"CHAINS": 32, "PATIENCE": 2, "WALK": 12, "POOL": 4}.items():
         monkeypatch.setattr(f"lipbounds.truth.lower.{name}", value)
     monkeypatch.setattr("lipbounds.truth.ascent.STEPS", 20)
+
+
+def secant_lower_bound(*arguments, **options):
+    found = lower.secant_lower_bound(*arguments, **options)
+    return found.lower, found.witness
 
 
 def gaussian(*sizes, seed=0, bias=0.5, activation="relu"):
@@ -78,6 +84,14 @@ def test_value_is_a_lower_bound_in_exact_arithmetic(norm):
         assert Fraction(value) ** (2 if norm == 2 else 1) * run <= rise
         close += value >= quotient(sample.network, x, y, norm) * (1 - 1e-7)
     assert close == 12
+
+
+def test_the_status_says_how_the_search_ended(monkeypatch):
+    network = gaussian(2, 6, 6, 2)
+    assert lb.lower_bound(network).status is Status.CONVERGED
+    assert lb.lower_bound(network, seconds=0).status is Status.TIME
+    monkeypatch.setattr(lower, "ROUNDS", 1)
+    assert lb.lower_bound(network).status is Status.STEPS
 
 
 @pytest.mark.parametrize("norm", NORMS)

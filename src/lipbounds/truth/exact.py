@@ -34,6 +34,7 @@ from ..clock import now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
+from ..results import Bound
 from .faces import Domain, checked_box, domain
 from .milp import PhaseProgram, Relaxation
 from .phases import (
@@ -66,34 +67,6 @@ LEAST, GREATEST = 1e-290, 1e290  # of numbers and their products: rounding error
 TOLERANCE = 1e-6  # a node is closed where its bound is at most 1 + TOLERANCE times the lower end
 
 
-def exact(
-    network: Network,
-    norm: float,
-    radius: float | Tensor = math.inf,
-    center: Tensor | None = None,
-    seconds: float = 60.0,
-    cap: float = math.inf,
-    start: Tensor | None = None,
-) -> tuple[float, float, tuple[Tensor, Tensor] | None]:
-    """Lip_p(f) = sup ||f(x) - f(y)||_p / ||x - y||_p for p = 1 or inf, over |x - center| <= radius
-    or over R^n (radius = inf).
-
-    radius: > 0, one number or one per input, (n,) or `input_shape`; center: likewise, 0 if None.
-    seconds: the budget. Both ends are valid when it runs out; if it does not, they are within 1e-6
-    of each other, unless a cell was neither proven to have interior nor to have none (see above).
-    cap: an upper bound known from elsewhere. start: a point (n,) at which to look for the lower end
-    first.
-    Returns (upper, lower, witness): x and y in the box with ||f(x) - f(y)||_p / ||x - y||_p >=
-    lower in exact arithmetic, or None where lower is 0.
-
-    Raises UnsupportedError for another norm, an ensemble, a stage other than maxima and activations
-    with one kink at 0, numbers or products of them that may under- or overflow, more than
-    MAXIMUM_PHASES kinks, MAXIMUM_WEIGHTS weights or MAXIMUM_ROOTS roots; LipboundsError for an
-    invalid box, or where highspy is not installed.
-    """
-    return solved(problem(network, norm, radius, center), seconds, cap, start)
-
-
 @dataclass(frozen=True)
 class Problem:
     """A network that the exact constant can be searched of, and where."""
@@ -103,8 +76,21 @@ class Problem:
     domain: Domain
 
 
-def problem(network: Network, norm: float, radius=math.inf, center=None) -> Problem:
-    """What `exact` is to solve; raises all that it refuses."""
+def problem(
+    network: Network,
+    norm: float,
+    radius: float | Tensor = math.inf,
+    center: Tensor | None = None,
+) -> Problem:
+    """sup ||f(x) - f(y)||_p / ||x - y||_p for p = 1 or inf, over |x - center| <= radius or over R^n
+    (radius = inf).
+
+    radius: > 0, one number or one per input, (n,) or `input_shape`; center: likewise, 0 if None.
+    Raises UnsupportedError for another norm, an ensemble, a stage other than maxima and activations
+    with one kink at 0, numbers or products of them that may under- or overflow, more than
+    MAXIMUM_PHASES kinks, MAXIMUM_WEIGHTS weights or MAXIMUM_ROOTS roots; LipboundsError for an
+    invalid box.
+    """
     norm = checked_norm(norm)
     if norm == 2:
         raise UnsupportedError("the exact constant is computed for norm 1 and inf, not for 2")
@@ -118,18 +104,23 @@ def problem(network: Network, norm: float, radius=math.inf, center=None) -> Prob
 
 
 def solved(
-    problem: Problem, seconds: float, cap: float = math.inf, start: Tensor | None = None
-) -> tuple[float, float, tuple[Tensor, Tensor] | None]:
-    """The constant, as of `exact`."""
-    deadline = now() + seconds
-    search = _CellSearch(problem.chain, problem.norm, problem.domain, deadline, cap)
+    problem: Problem, seconds: float = 60.0, cap: float = math.inf, start: Tensor | None = None
+) -> Bound:
+    """Both ends of the constant, valid also where `seconds` run out; if they do not, within 1e-6 of
+    each other, unless a cell was neither proven to have interior nor to have none (see above).
+
+    cap: an upper bound known from elsewhere. start: a point (n,) at which to look for the lower end
+    first. `witness`: x and y in the box with ||f(x) - f(y)||_p / ||x - y||_p >= lower in exact
+    arithmetic, or None where lower is 0.
+    Raises LipboundsError where highspy is not installed.
+    """
+    search = _CellSearch(problem.chain, problem.norm, problem.domain, now() + seconds, cap)
     if start is not None:
         search.try_point(np.asarray(start, dtype=float).reshape(-1))
     search.run()
     found = search.incumbent
-    if found is None:
-        return search.upper, 0.0, None
-    return search.upper, found.value, (torch.from_numpy(found.x), torch.from_numpy(found.y))
+    witness = None if found is None else (torch.from_numpy(found.x), torch.from_numpy(found.y))
+    return Bound.of_ends(search.upper, search.lower, search.late, witness)
 
 
 def _check_size(links: Chain, roots: int) -> None:
@@ -194,7 +185,8 @@ class _Node:
 
 
 class _CellSearch:
-    """Best-first search; `closed` is the greatest bound of a node that is not split further."""
+    """Best-first search; `closed` is the greatest bound of a node that is not split further, `cut`
+    that of one for which there was no time."""
 
     def __init__(self, links: Chain, norm: float, domain: Domain, deadline: float, cap: float):
         self.chain, self.norm, self.domain, self.deadline = links, norm, domain, deadline
@@ -204,7 +196,7 @@ class _CellSearch:
         self.relaxation = Relaxation()
         self.incumbent: Witness | None = None
         self.open: list[_Node] = []
-        self.closed, self.nodes, self.numbers = 0.0, 0, itertools.count()
+        self.closed, self.cut, self.numbers = 0.0, 0.0, itertools.count()
         starts = range(self.tangents.starts)
         self.roots = list(itertools.product(range(len(domain.faces)), starts))
         self.objective = np.zeros(self.program.columns.size)
@@ -215,8 +207,17 @@ class _CellSearch:
         return self.incumbent.value if self.incumbent else 0.0
 
     @property
+    def undone(self) -> float:
+        """The greatest bound of a node that more time would have lowered."""
+        return max([self.cut, *(-node.priority for node in self.open[:1])])
+
+    @property
     def upper(self) -> float:
-        return max([self.closed, self.lower, *(-node.priority for node in self.open[:1])])
+        return max(self.closed, self.lower, self.undone)
+
+    @property
+    def late(self) -> bool:
+        return self.undone > self.lower * (1 + TOLERANCE)
 
     def run(self) -> None:
         self._sample()
@@ -245,9 +246,8 @@ class _CellSearch:
         """Bound a node, and keep it, close it or drop it."""
         late = now() > self.deadline
         if late and bound < math.inf:
-            self.closed = max(self.closed, bound)
+            self._close(bound, late)
             return
-        self.nodes += 1
         face, start = self.roots[root]
         box = self.domain.faces[face]
         try:
@@ -262,7 +262,7 @@ class _CellSearch:
             instance = self.program.instance(box, start, phases, point, tangent)
             left = self.deadline - now()
             value, x, basis, v = self.relaxation.solve(instance, self.objective, basis, left)
-            bound = min(bound, value)
+            bound, late = min(bound, value), now() > self.deadline
             if bound == -math.inf:
                 return
             if x is not None and bound > self.lower * (1 + TOLERANCE):
@@ -271,10 +271,16 @@ class _CellSearch:
         if self._impossible(phases, bound, late):
             return
         if bound <= self.lower * (1 + TOLERANCE) or branch is None:
-            self.closed = max(self.closed, bound)
+            self._close(bound, late)
             return
         node = _Node(-bound, next(self.numbers), root, phases, branch, basis)
         heapq.heappush(self.open, node)
+
+    def _close(self, bound: float, late: bool) -> None:
+        if late:
+            self.cut = max(self.cut, bound)
+        else:
+            self.closed = max(self.closed, bound)
 
     def _impossible(self, phases: Phases, bound: float, late: bool) -> bool:
         """Whether the bound is worth a look at the cell, and that is proven to have no interior."""

@@ -7,6 +7,8 @@ mixes the best with fresh points, until rounds bring nothing. At last secants of
 laid through the best points; the greatest of their quotients, rounded down, is the bound.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from ..clock import now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.network import Network
+from ..results import Bound, Status
 from .ascent import ascend, directions
 from .sampling import JITTER, jacobian_norms, point_entries, secant_quotients
 
@@ -34,10 +37,11 @@ def secant_lower_bound(
     seed: int = 0,
     points: Tensor | None = None,
     seconds: float = 10.0,
-) -> tuple[float, tuple[Tensor, Tensor]]:
-    """(value, (x, y)): value <= ||f(x) - f(y)||_p / ||x - y||_p <= Lip_p(f), x and y (n,).
+) -> Bound:
+    """`lower` <= ||f(x) - f(y)||_p / ||x - y||_p <= Lip_p(f) with the `witness` x and y, (n,).
 
-    The greatest quotient found; `value` is rounded down, so that it holds in exact arithmetic.
+    The greatest quotient found, rounded down, so that it holds in exact arithmetic. `status` says
+    whether further rounds brought nothing, or `seconds` or the rounds were over before.
     norm: 1, 2 or inf. points: (N, n), given data to search at as well. The
     same seed gives the same result unless `seconds` run out, which end the search early (large
     networks overrun them by a step and the secants). Memory is bounded by blocks.
@@ -49,12 +53,13 @@ def secant_lower_bound(
     deadline = now() + seconds
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        best = _search(network, norm, points, generator, lambda: now() > deadline)
-        return _best_secant(network, best, norm)
+        best, status = _search(network, norm, points, generator, lambda: now() > deadline)
+        value, witness = _best_secant(network, best, norm)
+    return Bound(math.inf, value, status, witness=witness)
 
 
-def _search(network, norm, points, generator, late) -> Tensor:
-    """The points with the greatest ||J||_p found, best first."""
+def _search(network, norm, points, generator, late) -> tuple[Tensor, Status]:
+    """The points with the greatest ||J||_p found, best first, and how the search ended."""
     chains = min(max(CHAIN_ENTRIES // point_entries(network), FEWEST_CHAINS), CHAINS)
     x = _starts(network, POOL * chains, generator)
     if points is not None:
@@ -62,8 +67,10 @@ def _search(network, norm, points, generator, late) -> Tensor:
     x, value = _highest(network, x, norm, chains, late)
     stale = 0
     for _ in range(ROUNDS):
-        if late() or stale == PATIENCE:
-            break
+        if late():
+            return x, Status.TIME
+        if stale == PATIENCE:
+            return x, Status.CONVERGED
         new, height = ascend(network, x, norm, generator, late)
         new, height = _walk(network, new, height, norm, generator, late)
         record = float(value[0])
@@ -73,7 +80,7 @@ def _search(network, norm, points, generator, late) -> Tensor:
         fresh = _starts(network, POOL * chains // 2, generator)
         fresh, height = _highest(network, fresh, norm, chains // 2, late)
         x, value = torch.cat([best, fresh]), torch.cat([value, height])
-    return x
+    return x, Status.STEPS
 
 
 def _starts(network: Network, count: int, generator: torch.Generator) -> Tensor:

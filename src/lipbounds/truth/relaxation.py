@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
+
 import torch
 
 from ..arithmetic.rounding import finite
-from ..clock import now
+from ..clock import OutOfTime, limited, now
 from ..linear.norms import checked_norm
 from ..methods.averaged import averaged, averaged_sums
 from ..methods.combettes_pesquet import combettes_pesquet
 from ..networks.network import Network
+from ..results import Bound
 from .sign_chain import ChainFamily, sign_chains
 from .sign_tree import Nodes, SignTree
 
 TOLERANCE = 1e-10  # relative gap at which a node is closed
+LEAST = 1.0  # seconds for K_4, whatever the budget: something is to be proven
 SMALL_BATCH = 64  # nodes, not worth being halved
 BATCH_ENTRIES = 2**18  # of the states that are branched on together: 2 MiB
 OPEN_ENTRIES = 2**27  # of all open states: 1 GiB; beyond, the search goes depth first
 
 
-def relaxation_optimum(network: Network, norm: float, seconds: float = 60.0) -> tuple[float, float]:
-    """(upper, lower) around D*_p = max over T in {-1, 1}^N of ||W_L S_L ... S_1 W_0||_p, with
+def relaxation_optimum(
+    network: Network, norm: float, seconds: float = 60.0, cap: float = math.inf
+) -> Bound:
+    """Both ends of D*_p = max over T in {-1, 1}^N of ||W_L S_L ... S_1 W_0||_p, with
     S_k = C_k + T_k R_k.
 
     The supremum over |T| <= 1 is attained at a vertex, as the norm is convex in each entry of T.
     norm: 1, 2 or inf. seconds: the budget. Where it runs out, the upper end is the greatest bound
     of an open node; else the ends agree up to TOLERANCE and rounding, which is about 1e-12 K_3.
-    `lower` is the norm at a vertex, rounded down.
-    Raises UnsupportedError for an ensemble, another norm or max-pooling kept whole, and
-    LipboundsError where a matrix of the network is too large to be formed.
+    `lower` is the norm at a vertex, rounded down. cap: an upper bound known from elsewhere.
+    Raises UnsupportedError for an ensemble, another norm or max-pooling kept whole, LipboundsError
+    where a matrix of the network is too large to be formed, and OutOfTime where K_4 takes longer,
+    if that is more than LEAST.
 
     Method: this package's own. A node's bound is the least of K_4 and the dual of the semidefinite
     relaxation of what its free signs can do.
@@ -37,27 +45,36 @@ def relaxation_optimum(network: Network, norm: float, seconds: float = 60.0) -> 
     norm = checked_norm(norm)
     with torch.no_grad():
         family = sign_chains(network, norm)
-        search = _SignSearch(family, _first_bounds(network, norm), deadline)
+        try:
+            with limited(max(deadline - now(), LEAST)):
+                bounds = _first_bounds(network, norm)
+        except OutOfTime:
+            if math.isinf(cap):
+                raise
+            return Bound.of_ends(cap, 0.0, late=True)
+        search = _SignSearch(family, bounds, deadline, cap)
         search.run()
-        return search.upper(), search.best
+        return Bound.of_ends(search.upper(), search.best, search.late)
 
 
 def _first_bounds(network: Network, norm: float) -> list[float]:
-    """K_4 of each chain; in l2 the least of K_4 and K_1."""
-    if norm == 2:
-        least = torch.minimum(averaged(network, norm), combettes_pesquet(network, norm))
-        return [float(finite(least, "K_4"))]
-    return averaged_sums(network, norm).tolist()
+    """K_4 of each chain; in l2 the least of K_4 and K_1, if there is time for it."""
+    if norm != 2:
+        return averaged_sums(network, norm).tolist()
+    least = averaged(network, norm)
+    with suppress(OutOfTime):
+        least = torch.minimum(least, combettes_pesquet(network, norm))
+    return [float(finite(least, "K_4"))]
 
 
 class _SignSearch:
     """roots: (bound, index) of the chains not yet looked at, greatest last. best: the greatest norm
     found, rounded down. closed: no closed node exceeds it."""
 
-    def __init__(self, family: ChainFamily, bounds: list[float], deadline: float):
+    def __init__(self, family: ChainFamily, bounds: list[float], deadline: float, cap: float):
         self.family, self.deadline = family, deadline
         self.roots = sorted((bound, index) for index, bound in enumerate(bounds))
-        self.cap = max(bounds)
+        self.cap = min(max(bounds), cap)
         self.open: list[Nodes] = []
         self.entries = 0
         self.best = self.closed = 0.0
@@ -78,6 +95,11 @@ class _SignSearch:
     def upper(self) -> float:
         ends = [self.closed, self.best, *(bound for bound, _ in self.roots), *map(_key, self.open)]
         return min(max(ends), self.cap)
+
+    @property
+    def late(self) -> bool:
+        """Whether it ended before all nodes were closed."""
+        return bool(self.roots or self.open)
 
     def _expired(self) -> bool:
         return now() >= self.deadline

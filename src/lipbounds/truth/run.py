@@ -1,6 +1,7 @@
 """The truth, as far as it can be had: lower bounds, the relaxation optimum, the exact constant."""
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -16,18 +17,16 @@ from ..arguments import (
     checked_points,
 )
 from ..arithmetic.rounding import finite
-from ..clock import now
+from ..clock import OutOfTime, limited, now
 from ..linear.norms import checked_norm
 from ..methods.averaged import averaged
 from ..networks.network import Network
 from ..networks.rewrite import explicit
 from ..networks.scaling import balanced
-from ..results import Bound, Status
+from ..results import Bound
 from .exact import problem, solved
 from .lower import secant_lower_bound
 from .relaxation import relaxation_optimum as _relaxation_optimum
-
-CLOSED = 1 + 1e-5  # upper end over lower end, up to which a bracket counts as one number
 
 
 def lower_bound(
@@ -46,32 +45,36 @@ def lower_bound(
     start = now()
     norm = checked_norm(norm)
     with breakdown_reported(f"lower_bound in norm {norm:g}"):
-        value, witness = secant_lower_bound(network, norm, seed=seed, points=points, **options)
-    return Bound(
-        math.inf, value, witness=witness, name="lower_bound", norm=norm, seconds=now() - start
-    )
+        found = secant_lower_bound(network, norm, seed=seed, points=points, **options)
+    return replace(found, name="lower_bound", norm=norm, seconds=now() - start)
 
 
 def relaxation_optimum(network: Network, norm: float = 2, seconds: float = 60.0) -> Bound:
     """D*_p >= Lip_p, the best that any bound can be which knows of each stage only its pair (C, R):
-    `upper` and `lower` are its two ends, equal up to rounding where `seconds` were enough.
+    `upper` and `lower` are its two ends, equal up to rounding where `seconds` were enough; `status`
+    says whether time or rounding keeps them apart.
 
     norm: 1, 2 or math.inf. Max-pooling is treated explicitly, but for K_4 of the network as it is,
-    which bounds the same linearisations. See `lipbounds.truth.relaxation`.
+    which bounds the same linearisations. Raises OutOfTime where `seconds` are not enough for K_4.
+    See `lipbounds.truth.relaxation`.
     """
     check_network(network, "relaxation_optimum")
     check_seconds(seconds, "relaxation_optimum")
     start = now()
     norm = checked_norm(norm)
     with torch.no_grad(), breakdown_reported(f"the relaxation optimum in norm {norm:g}"):
-        scale = balanced(network)
-        value, lower = _relaxation_optimum(explicit(scale.network), norm, seconds)
+        scale, cap = balanced(network), math.inf
         if network.has_pools:
-            value = min(value, float(averaged(scale.network, norm)))
-        value, lower = (torch.tensor(end, dtype=torch.float64) for end in (value, lower))
-        value = float(finite(scale.upper(value), "the relaxation optimum"))
+            with suppress(OutOfTime), limited(seconds):
+                cap = float(averaged(scale.network, norm))
+        left = seconds - (now() - start)
+        found = _relaxation_optimum(explicit(scale.network), norm, left, cap)
+        upper, lower = (
+            torch.tensor(end, dtype=torch.float64) for end in (found.upper, found.lower)
+        )
+        upper = float(finite(scale.upper(upper), "the relaxation optimum"))
         lower = float(scale.lower(lower))
-    return _bracket("D_star", norm, value, lower, start)
+    return replace(found, upper=upper, lower=lower, **_asked("D_star", norm, start))
 
 
 def exact(
@@ -99,26 +102,15 @@ def exact(
     posed = problem(network, norm, radius, center)  # refuses at once what it cannot treat
     with torch.no_grad(), breakdown_reported(f"exact in norm {norm:g}"):
         if cap == math.inf:
-            cap = relaxation_optimum(network, norm, seconds / 4).upper
+            with suppress(OutOfTime):
+                cap = relaxation_optimum(network, norm, seconds / 4).upper
         point = None
         if math.isinf(float(torch.as_tensor(radius).max())):
-            _, (x, y) = secant_lower_bound(network, norm, seconds=seconds / 4)
+            x, y = secant_lower_bound(network, norm, seconds=seconds / 4).witness
             point = (x + y) / 2
-        left = seconds - (now() - start)
-        value, lower, witness = solved(posed, left, cap, point)
-    return replace(_bracket("exact", norm, value, lower, start), witness=witness)
+        found = solved(posed, seconds - (now() - start), cap, point)
+    return replace(found, **_asked("exact", norm, start))
 
 
-def _bracket(name: str, norm: float, upper: float, lower: float, start: float) -> Bound:
-    """Two ends of one number, which meet unless the time was too short."""
-    met = upper <= lower * CLOSED
-    return Bound(
-        upper,
-        lower,
-        Status.CONVERGED if met else Status.TIME,
-        f"a gap of {upper / lower - 1:.2g}" if lower > 0 else "no lower end",
-        name=name,
-        norm=norm,
-        treatment="explicit",
-        seconds=now() - start,
-    )
+def _asked(name: str, norm: float, start: float) -> dict:
+    return {"name": name, "norm": norm, "treatment": "explicit", "seconds": now() - start}
