@@ -244,6 +244,15 @@ def test_materialize_does_not_depend_on_the_block_size(monkeypatch, block):
     close(dense(operator.materialized()), matrix)
 
 
+def test_convolutions_on_a_gpu_are_sums_of_products():
+    """Not by the FFT, whose errors are not relative to each sum."""
+    enabled = torch.backends.cudnn.enabled
+    with operators._by_sums(torch.device("cuda")):
+        assert not torch.backends.cudnn.enabled
+    with operators._by_sums(torch.device("cpu")):
+        assert torch.backends.cudnn.enabled is enabled
+
+
 def test_slices_cover_a_range_once():
     parts = list(operators.slices(10, operators.BLOCK_ENTRIES // 4))
     assert [i for s in parts for i in range(s.start, s.stop)] == list(range(10))

@@ -10,6 +10,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import cached_property, reduce
 
 import scipy.sparse as sp
@@ -307,6 +308,11 @@ def _sparse_product(matrix: Tensor, x: Tensor) -> Tensor:
     return (matrix @ flat.mT.contiguous()).mT.reshape(*x.shape[:-1], matrix.shape[0])
 
 
+def _by_sums(device: torch.device):
+    """Where convolutions err by gamma(terms) at most: cuDNN may take the FFT, which does not."""
+    return nullcontext() if device.type == "cpu" else torch.backends.cudnn.flags(enabled=False)
+
+
 class Convolution(Operator):
     """Cross-correlation of a (C, H, W) image with a kernel (C', C/groups, kh, kw), zero padding.
 
@@ -342,14 +348,16 @@ class Convolution(Operator):
 
     def apply(self, x):
         image = F.pad(x.reshape(-1, *self.image_shape), self.padding)
-        y = F.conv2d(image, self.kernel, None, self.stride, 0, self.dilation, self.groups)
+        with _by_sums(x.device):
+            y = F.conv2d(image, self.kernel, None, self.stride, 0, self.dilation, self.groups)
         return y.reshape(*x.shape[:-1], self.shape[0])
 
     def adjoint(self, y):
         image = y.reshape(-1, *self.out_shape)
-        x = F.conv_transpose2d(
-            image, self.kernel, None, self.stride, 0, 0, self.groups, self.dilation
-        )
+        with _by_sums(y.device):
+            x = F.conv_transpose2d(
+                image, self.kernel, None, self.stride, 0, 0, self.groups, self.dilation
+            )
         x = F.pad(x, (0, self._uncovered[1], 0, self._uncovered[0]))
         left, _, top, _ = self.padding
         x = x[..., top : top + self.image_shape[1], left : left + self.image_shape[2]]
