@@ -181,6 +181,7 @@ def test_large_dense_networks_have_their_methods(monkeypatch):
     module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU())
     network = lb.from_torch(module, (1, 4, 4))
     assert {task.treatment for task in budget.tasks(network, ["K_4"], [1.0])} == {"implicit"}
+    assert {task.treatment for task in budget.tasks(network, ["geolip"], [1.0])} == {"implicit"}
 
 
 def test_what_takes_too_long_is_left_out_with_its_estimate():

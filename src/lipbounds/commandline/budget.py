@@ -47,13 +47,12 @@ class Outcome:
 
 def tasks(network: Network, names: Sequence[str], norms: Sequence[float]) -> list[Task]:
     """In the order in which they are run: by what they take, those that take any time last."""
-    unrolled = _unrolled(network)
+    forms = {"implicit": network, "explicit": _unrolled(network)}
     found = []
     for method in map(registered, names):
-        for treatment in method.worth(network):
-            form = network if treatment == "implicit" else unrolled
-            if form is None:
-                continue
+        possible = [one for one in method.worth(network) if forms[one] is not None]
+        for treatment in possible or ["implicit"]:  # where it says itself what it cannot do
+            form = forms[treatment]
             found += [
                 Task(method.name, norm, treatment, method.cost(form, norm) / SPEED)
                 for norm in norms

@@ -26,6 +26,7 @@ from ..results import Bound
 from . import costs
 
 L2, OTHERS = (2.0,), (1.0, math.inf)
+EXPLICIT = ("explicit",)  # of those that take no max-pooling kept whole
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,26 @@ METHODS = (
     ),
     Method("path_norm", "path_norm:path_norm", "path norm", cost=costs.one_pass),
     Method("liplt", "liplt:liplt", "LipLT", L2, cost=costs.combettes_pesquet),
-    Method("lipsdp_neuron", "lipsdp:lipsdp_neuron", "LipSDP-Neuron", L2, ("seconds",)),
-    Method("lipsdp_layer", "lipsdp:lipsdp_layer", "LipSDP-Layer", L2, ("seconds",)),
-    Method("eclipse", "eclipse:eclipse", "ECLipsE", L2, ("seconds",)),
-    Method("eclipse_fast", "eclipse:eclipse_fast", "ECLipsE-Fast", L2, cost=costs.eclipse_fast),
-    Method("geolip", "geolip:geolip", "GeoLIP", OTHERS, ("seconds",)),
-    Method("lipopt", "lipopt:lipopt", "LiPopt", OTHERS, ("seconds", "degree")),
+    Method(
+        "lipsdp_neuron",
+        "lipsdp:lipsdp_neuron",
+        "LipSDP-Neuron",
+        L2,
+        ("seconds",),
+        EXPLICIT,
+    ),
+    Method("lipsdp_layer", "lipsdp:lipsdp_layer", "LipSDP-Layer", L2, ("seconds",), EXPLICIT),
+    Method("eclipse", "eclipse:eclipse", "ECLipsE", L2, ("seconds",), EXPLICIT),
+    Method(
+        "eclipse_fast",
+        "eclipse:eclipse_fast",
+        "ECLipsE-Fast",
+        L2,
+        treatments=EXPLICIT,
+        cost=costs.eclipse_fast,
+    ),
+    Method("geolip", "geolip:geolip", "GeoLIP", OTHERS, ("seconds",), EXPLICIT),
+    Method("lipopt", "lipopt:lipopt", "LiPopt", OTHERS, ("seconds", "degree"), EXPLICIT),
     Method(
         "norm_equivalence",
         "equivalence:norm_equivalence",
