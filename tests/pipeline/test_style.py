@@ -4,8 +4,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jinja2
 import pytest
+import yaml
 
 from lipbounds.studies.plotting import FIGURES
 from lipbounds.studies.tables import TABLES
@@ -34,6 +37,19 @@ def test_make_names_its_targets():
 def test_every_caption_is_of_something_and_everything_has_one():
     captions = {path.stem for path in (ROOT / "workflow/report").glob("*.rst")}
     assert captions == {*FIGURES, *TABLES, "workflow"}
+
+
+def test_captions_do_without_what_the_configuration_may_leave_out():
+    """A limit, or an option, of a bound; the report is made after all the work."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    for part, key in (("random", "limits"), ("random", "options"), ("mnist", "options")):
+        assert config[part].pop(key)
+        config[part][key] = {}
+    environment = jinja2.Environment()
+    for path in (ROOT / "workflow/report").glob("test*.rst"):
+        caption = environment.from_string(path.read_text())
+        text = caption.render(snakemake=SimpleNamespace(config=config))
+        assert len(text) > 50 and "{" not in text
 
 
 def test_every_value_of_the_configuration_is_explained():

@@ -15,6 +15,7 @@ rule bounds_analytic:
         mem_mb=2000,
     params:
         levels=lambda wildcards: FAMILIES[wildcards.family],
+        options=config["analytic"]["options"],
         bounds=BOUNDS,
         norms=NORMS,
     script:

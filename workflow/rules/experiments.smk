@@ -41,7 +41,9 @@ COMPARED = {
     for ladder, rungs in LADDERS.items()
 }
 FAMILIES = {  # of tests 1 and 2, with their levels
-    family: part["levels"] for part in config["analytic"].values() for family in part["families"]
+    family: config["analytic"][test]["levels"]
+    for test in ("test1", "test2")
+    for family in config["analytic"][test]["families"]
 }
 EXPERIMENTS = {
     "test1": Experiment(

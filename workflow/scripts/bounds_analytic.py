@@ -14,13 +14,21 @@ if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
-def main(family: str, levels: list[int], bounds: list[str], norms: list[float], table: str) -> None:
+def main(
+    family: str,
+    levels: list[int],
+    options: dict[str, dict],
+    bounds: list[str],
+    norms: list[float],
+    table: str,
+) -> None:
     case = CASES[family]
     frames = []
     for level in levels:
         name = f"{family}_level{level}"
         network = case.builder(level)
-        frame = table_of(network, bounds, norms, progress=partial(report, name))
+        told = partial(report, name)
+        frame = table_of(network, bounds, norms, options=options, progress=told)
         exact = {norm: exact_lipschitz(network, case.box, norm) for norm in norms}
         frames.append(
             tidy(
