@@ -2,6 +2,7 @@
 is not a theorem."""
 
 import math
+from functools import partial
 
 import numpy as np
 import oracles
@@ -284,6 +285,22 @@ def test_k_1_and_k_3_cannot_be_compared():
         assert lb.bound(square, "K_3", norm).upper == pytest.approx(2, rel=1e-10)
         if second:
             assert lb.bound(square, "K_1", norm).upper == pytest.approx(second, rel=1e-10)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize("norm", NORMS)
+def test_softmax_and_its_logarithm_have_these_constants(n, norm):
+    """Proposition 22: Jacobians at random points are below, those near corners come close."""
+    generator = torch.Generator().manual_seed(n)
+    log_constant = {1: n - 1, 2: math.sqrt(n), math.inf: 2}[norm]
+    scale = torch.logspace(-2, 2, 400, dtype=torch.float64).unsqueeze(1)
+    z = scale * torch.randn(400, n, generator=generator, dtype=torch.float64)
+    z[0], z[1] = 0.0, 0.0
+    z[0, :2], z[1, 0] = 60.0, 60.0
+    for function, constant in ((torch.softmax, 0.5), (torch.log_softmax, log_constant)):
+        jacobians = torch.func.vmap(torch.func.jacrev(partial(function, dim=0)))(z)
+        norms = torch.linalg.matrix_norm(jacobians, norm)
+        assert constant * (1 - 1e-9) < float(norms.max()) <= constant * (1 + 1e-12)
 
 
 def test_strategies_reach_every_kind_of_stage():

@@ -273,3 +273,74 @@ def test_carried_values_cost_no_factor():
             float(torch.linalg.matrix_norm(layer.weight, order)) for layer in (first, second)
         )
         assert lb.bound(network, "K_star", order).upper == pytest.approx(1 + inner, rel=1e-8)
+
+
+class MaxMin(nn.Module):
+    """As papers on orthogonal networks write it."""
+
+    def __init__(self, larger_first=True):
+        super().__init__()
+        self.larger_first = larger_first
+
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        if self.larger_first:
+            return torch.cat([torch.max(a, b), torch.min(b, a)], 1)
+        smaller = torch.minimum(a, b)
+        return torch.cat([smaller, torch.maximum(a, b)], 1)
+
+
+class GroupSort(nn.Module):
+    def __init__(self, group, descending=False):
+        super().__init__()
+        self.group, self.descending = group, descending
+
+    def forward(self, x):
+        groups = x.reshape(len(x), -1, self.group)
+        return groups.sort(-1, self.descending)[0].flatten(1)
+
+
+SORTS = {
+    "max, min": MaxMin(),
+    "min, max": MaxMin(larger_first=False),
+    "pairs": GroupSort(2),
+    "descending": GroupSort(2, descending=True),
+    "triples": GroupSort(3),
+}
+
+
+@pytest.mark.parametrize("name", SORTS)
+def test_sorted_groups_keep_their_constant_of_one(name):
+    """Proposition 23: the relaxation knows that the sum stays."""
+    network = lb.from_torch(SORTS[name], (6,))
+    x = torch.randn(50, 6, dtype=torch.float64)
+    torch.testing.assert_close(network(x), SORTS[name](x))
+    for norm in (1, 2, math.inf):
+        optimum = lb.relaxation_optimum(network, norm)
+        assert 1 - 1e-9 <= optimum.lower <= optimum.upper <= 1 + 1e-9
+    assert lb.bound(network, "K_5", 2).upper <= 1 + 1e-5
+    if name != "triples":
+        assert lb.bound(network, "K_star", 2).upper <= 1 + 1e-9
+
+
+def test_orthogonal_layers_with_max_min_have_the_constant_one():
+    layers = [nn.Linear(6, 6, dtype=torch.float64) for _ in range(3)]
+    layers = [nn.utils.parametrizations.orthogonal(layer) for layer in layers]
+    module = nn.Sequential(layers[0], MaxMin(), layers[1], MaxMin(), layers[2]).eval()
+    network = lb.from_torch(module, (6,))
+    assert lb.bound(network, "K_star", 2).upper <= 1 + 1e-6
+
+
+def test_sorts_that_do_not_say_more_than_an_order_are_refused():
+    places = Forward(lambda _, x: x * x.sort(1)[1])
+    with pytest.raises(lb.UnsupportedError, match="places of sorted entries"):
+        lb.from_torch(places, (4,))
+    with pytest.raises(lb.UnsupportedError, match="mixes the inputs of a batch"):
+        lb.from_torch(Forward(lambda _, x: x.sort(0)[0]), (4,))
+    with pytest.raises(lb.UnsupportedError, match="sorts groups of 20"):
+        lb.from_torch(GroupSort(20), (20,))
+
+
+def test_a_maximum_alone_stays_one_stage():
+    network = lb.from_torch(Forward(lambda _, x: torch.max(*x.chunk(2, 1))), (4,))
+    assert len(network.stages) == 1 and network.stages[0].kind == "maximum of two entries"

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from test_exported import MODULES
+from test_exported import MODULES, SORTS
 from torch import nn
 
 import lipbounds as lb
@@ -259,6 +259,16 @@ def test_exported_modules(name, dynamo, tmp_path):
         assert one == pytest.approx(other, rel=1e-6)
 
 
+def test_hard_swish_has_the_single_precision_sixth_of_its_definition(tmp_path):
+    made = model("HardSwish", (3,))
+    for one in (made.graph.input[0], made.graph.output[0]):
+        one.type.tensor_type.elem_type = TensorProto.DOUBLE
+    onnx.save(made, tmp_path / "one.onnx")
+    network = lb.from_onnx(tmp_path / "one.onnx")
+    value = network(torch.tensor([[2.0, 0.0, 0.0]], dtype=torch.float64))[0, 0]
+    assert float(value) == pytest.approx(2 * (2 * float(np.float32(1 / 6)) + 0.5), rel=1e-15)
+
+
 @pytest.mark.parametrize("dims", [["batch", 2, 6, 5], [0, 2, 6, 5]])
 def test_an_open_batch_is_one(dims, tmp_path):
     made = model("Flatten", IMAGE, dynamic=dims, axis=1)
@@ -423,3 +433,31 @@ def test_flipped_bytes_end_in_a_network_or_in_a_sentence(seed, tmp_path):
         lb.from_onnx(path)
     except lb.LipboundsError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("name", SORTS)
+def test_sorted_groups(name, dynamo, tmp_path):
+    path, opset = tmp_path / "network.onnx", 18 if dynamo else 13
+    logging.disable(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        example = torch.zeros(1, 6, dtype=torch.float64)
+        torch.onnx.export(SORTS[name], (example,), path, opset_version=opset, dynamo=dynamo)
+    logging.disable(logging.NOTSET)
+    network = lb.from_onnx(path)
+    x = torch.randn(20, 6, dtype=torch.float64)
+    torch.testing.assert_close(network(x), SORTS[name](x))
+    assert lb.relaxation_optimum(network, 2).upper <= 1 + 1e-9
+
+
+def test_the_greatest_few_are_sorted_out(tmp_path):
+    made = model("TopK", (5,), [np.int64([2])], outputs=2)
+    made.graph.output[0].name = "y0"
+    network = same_as_onnxruntime(made, tmp_path / "one.onnx", (5,))
+    assert network.output_size == 2
+    made = model("TopK", (5,), [np.int64([2])], outputs=2, sorted=0)
+    made.graph.output[0].name = "y0"
+    onnx.save(made, tmp_path / "open.onnx")
+    with pytest.raises(lb.UnsupportedError, match="order of its outputs open"):
+        lb.from_onnx(tmp_path / "open.onnx")

@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import getitem
 
 import torch
@@ -19,12 +19,12 @@ from torch import Tensor, fx, nn
 from ..errors import LipboundsError, UnsupportedError, first_line, out_of_memory
 from ..networks import activations as act
 from ..networks.activations import Activation
-from ..networks.stages import BetweenStage
 from . import pieces, values
 from .pieces import MISFITS, Shape
-from .values import Input, Staged, Value
+from .values import Input, Value
 
 BATCH = 2
+EXTREMES = {"maximum": 1.0, "max.other": 1.0, "minimum": -1.0, "min.other": -1.0}
 aten = torch.ops.aten
 
 
@@ -84,6 +84,7 @@ class Operation:
     place: str
     args: tuple
     kwargs: dict
+    shared: dict  # of the whole graph: what several operations are made from together
 
     def values(self) -> list[Value]:
         found = []
@@ -113,7 +114,7 @@ class _Reader:
     """The nodes in their order: what each one is, a value, a constant or a list of either."""
 
     def __init__(self, held: dict):
-        self.held, self.known = held, {}
+        self.held, self.known, self.shared = held, {}, {}
 
     def read(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -125,7 +126,7 @@ class _Reader:
 
     def _called(self, node: fx.Node):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.known.__getitem__)
-        operation = Operation(node, _place(node), args, kwargs)
+        operation = Operation(node, _place(node), args, kwargs, self.shared)
         if not operation.values():
             with torch.no_grad():
                 return node.target(*args, **kwargs)
@@ -153,7 +154,7 @@ class _Reader:
 
 def _place(node: fx.Node) -> str:
     """The layer that the operation belongs to, or its line in a forward."""
-    name = str(node.target).removeprefix("aten.").partition(".")[0]
+    _, name = _names(node)
     stack = node.meta.get("nn_module_stack") or {}
     path, kind = next(reversed(stack.values()), ("", ""))
     kind = kind if isinstance(kind, str) else kind.__name__
@@ -162,11 +163,9 @@ def _place(node: fx.Node) -> str:
 
 
 def _handler(operation: Operation) -> Callable[[Operation], Value]:
-    target = operation.node.target
-    if target is getitem:
-        return lambda operation: operation.args[0][operation.args[1]]
-    name = str(target).removeprefix("aten.")
-    for known in (name, name.partition(".")[0]):
+    if operation.node.target is getitem:
+        return _item
+    for known in _names(operation.node):
         if known in OPERATIONS:
             return OPERATIONS[known]
         if known in REFUSED:
@@ -175,6 +174,20 @@ def _handler(operation: Operation) -> Callable[[Operation], Value]:
         "is not supported; replace the layer, or write the network as torch.nn layers, sums and "
         "concatenations"
     )
+
+
+def _item(operation: Operation) -> Value | None:
+    """One of several outputs; None stands for the places of sorted entries."""
+    made = operation.args[0][operation.args[1]]
+    if made is None and operation.node.users:
+        raise UnsupportedError("uses the places of sorted entries, which jump")
+    return made
+
+
+def _names(node: fx.Node) -> tuple[str, str]:
+    """With and without the overload."""
+    name = str(node.target).removeprefix("aten.")
+    return name, name.partition(".")[0]
 
 
 def _constant(operation: Operation, position: int, name: str) -> Tensor | None:
@@ -219,19 +232,7 @@ def _cast(operation: Operation) -> Value:
 
 def _linear(operation: Operation) -> Value:
     weight, bias = _constant(operation, 1, "weight"), _constant(operation, 2, "bias")
-    return _features(operation, operation.args[0], weight, bias)
-
-
-def _features(operation: Operation, value: Value, weight: Tensor, bias: Tensor | None) -> Value:
-    """W x + b along the last dimension."""
-    place, outer = operation.place, value.shape[:-1]
-    if not outer:
-        return values.applied(value, pieces.linear(weight, bias, value.shape), place)
-    count = math.prod(outer)
-    turned = values.moved([value], lambda a: a.reshape(BATCH, count, -1).mT, place)
-    piece = pieces.convolution(weight.unsqueeze(2), bias, turned.shape)
-    mapped = values.applied(turned, piece, place)
-    return values.moved([mapped], lambda a: a.mT.reshape(BATCH, *outer, -1), place)
+    return values.features(operation.args[0], weight, bias, operation.place)
 
 
 def _matmul(operation: Operation) -> Value:
@@ -239,7 +240,7 @@ def _matmul(operation: Operation) -> Value:
     if isinstance(one, Value) and isinstance(other, Value):
         raise UnsupportedError(PRODUCT)
     if isinstance(one, Value) and other.ndim == 2:
-        return _features(operation, one, other.detach().double().mT, None)
+        return values.features(one, other.detach().double().mT, None, operation.place)
     return _by_columns(operation)
 
 
@@ -247,7 +248,7 @@ def _addmm(operation: Operation) -> Value:
     if operation.kwargs or not isinstance(operation.args[1], Value):
         raise UnsupportedError("addmm with factors, or of a constant and the input")
     weight, bias = _constant(operation, 2, "mat2"), _constant(operation, 0, "input")
-    return _features(operation, operation.args[1], weight.mT, bias)
+    return values.features(operation.args[1], weight.mT, bias, operation.place)
 
 
 def _by_columns(operation: Operation, roundings: int = 0) -> Value:
@@ -282,12 +283,8 @@ def _convolution(operation: Operation) -> Value:
 
 def _with_bias(operation: Operation, bias: Tensor | None) -> Value:
     """A convolution of another kind by its columns, its bias by channels."""
-    bare = Operation(
-        operation.node,
-        operation.place,
-        (*operation.args[:2], None, *operation.args[3:]),
-        {name: value for name, value in operation.kwargs.items() if name != "bias"},
-    )
+    others = {name: value for name, value in operation.kwargs.items() if name != "bias"}
+    bare = replace(operation, args=(*operation.args[:2], None, *operation.args[3:]), kwargs=others)
     made = _by_columns(bare)
     if bias is None:
         return made
@@ -448,9 +445,7 @@ def _product(operation: Operation) -> Value:
 
 def _quotient(operation: Operation) -> Value:
     if _is_softsign(operation.node):
-        return _activation(act.softsign)(
-            Operation(operation.node, operation.place, operation.args[:1], {})
-        )
+        return _activation(act.softsign)(replace(operation, args=operation.args[:1], kwargs={}))
     if operation.kwargs.get("rounding_mode") is not None:
         raise UnsupportedError("rounds, so that it has no Lipschitz constant")
     one, other = _broadcast(operation, list(operation.args[:2]))
@@ -487,15 +482,36 @@ def _extreme(sign: float):
         one, other = _broadcast(operation, list(operation.args[:2]))
         if not (isinstance(one, Value) and isinstance(other, Value)):
             raise UnsupportedError("of a value and a constant tensor; write it as a clamp")
-        place, size = operation.place, one.size
-        pair = [values.added([v], place, [sign]) for v in (one, other)]
-        both = values.moved(pair, lambda a, b: torch.stack([a, b], 1), place)
-        own = torch.arange(size, device=one.device)
-        stage = BetweenStage(own, own + size, 2 * size)
-        made = Staged(one.shape, place, one.device, both, stage)
-        return values.added([made], place, [sign])
+        if _has_opposite(operation.node, sign):
+            key = frozenset(operation.node.args[:2])
+            if key not in operation.shared:
+                operation.shared[key] = values.sorted_pair(one, other, operation.place)
+            return operation.shared[key][0 if sign > 0 else 1]
+        pair = (values.added([v], operation.place, [sign]) for v in (one, other))
+        made = values.maximum(*pair, operation.place)
+        return values.added([made], operation.place, [sign])
 
     return taken
+
+
+def _has_opposite(node: fx.Node, sign: float) -> bool:
+    """Whether the same two values have their minimum taken beside their maximum, as in MaxMin."""
+    return any(
+        any(EXTREMES.get(name) == -sign for name in _names(user))
+        and set(user.args[:2]) == set(node.args[:2])
+        for user in node.args[0].users
+    )
+
+
+def _sorted(operation: Operation) -> list[Value | None]:
+    """In groups along a dimension (GroupSort); the second output, their places, is of no use."""
+    (value,), axes = operation.values(), len(operation.values()[0].shape) + 1
+    stable = "stable" in str(operation.node.target)
+    dim = operation.argument(2 if stable else 1, "dim", -1) % axes
+    descending = operation.argument(3 if stable else 2, "descending", False)
+    if dim == 0:
+        raise UnsupportedError("mixes the inputs of a batch")
+    return [values.sorted_along(value, dim - 1, descending, operation.place), None]
 
 
 def _reduced(average: bool):
@@ -518,7 +534,9 @@ NORMALISATION = (
     "normalises each input by its own mean and variance: its slopes have no finite interval; train "
     "with batch norm instead, or bound the parts of the network around it"
 )
-SOFTMAX = "its slopes depend on other entries; bound the network without it, on its logits"
+MIXES = "its slopes depend on other entries; bound the network without it, on its logits"
+SOFTMAX = f"{MIXES}, and halve that: its own constant is 1/2 in every norm"
+LOG_SOFTMAX = f"{MIXES}, and multiply by its own constant: 2 in linf, sqrt(n) in l2, n - 1 in l1"
 REFUSED = {
     "layer_norm": NORMALISATION,
     "group_norm": NORMALISATION,
@@ -526,9 +544,9 @@ REFUSED = {
     "native_layer_norm": NORMALISATION,
     "instance_norm": NORMALISATION,
     "softmax": SOFTMAX,
-    "log_softmax": SOFTMAX,
+    "log_softmax": LOG_SOFTMAX,
     "_softmax": SOFTMAX,
-    "_log_softmax": SOFTMAX,
+    "_log_softmax": LOG_SOFTMAX,
     "scaled_dot_product_attention": PRODUCT,
     "threshold": "jumps, so that it has no Lipschitz constant",
     "round": "jumps, so that it has no Lipschitz constant",
@@ -593,10 +611,8 @@ OPERATIONS: dict[str, Callable[[Operation], Value | list[Value]]] = {
     "mul": _product,
     "div": _quotient,
     "neg": _negative,
-    "maximum": _extreme(1.0),
-    "max.other": _extreme(1.0),
-    "minimum": _extreme(-1.0),
-    "min.other": _extreme(-1.0),
+    **{name: _extreme(sign) for name, sign in EXTREMES.items()},
+    "sort": _sorted,
     "sum": _reduced(average=False),
     "mean": _reduced(average=True),
     "relu": _activation(act.relu),

@@ -178,6 +178,7 @@ def _output(model, given: str, shape: tuple[int, ...]) -> Value:
     for tensor in model.graph.initializer:
         known[tensor.name] = numpy_helper.to_array(tensor)
     known[given] = Input(shape, "input", torch.device("cpu"))
+    pairs = dict.fromkeys(_taken(model, "Max") & _taken(model, "Min"))
     for number, proto in enumerate(model.graph.node):
         missing = [name for name in proto.input if name not in known]
         if missing:
@@ -185,13 +186,19 @@ def _output(model, given: str, shape: tuple[int, ...]) -> Value:
                 f"the model names {missing[0]!r}, which nothing in it gives in dense form; export "
                 "it again"
             )
-        node = Node(proto, number, opsets, [known[name] for name in proto.input])
+        node = Node(proto, number, opsets, [known[name] for name in proto.input], pairs)
         for name, value in zip(proto.output, _made(node), strict=False):
             known[name] = value
     output = known[model.graph.output[0].name]
     if not isinstance(output, Value):
         raise LipboundsError("the output does not depend on the input")
     return output
+
+
+def _taken(model, kind: str) -> set[frozenset[str]]:
+    """The pairs of names whose maximum, or minimum, is taken."""
+    nodes = (node for node in model.graph.node if node.op_type == kind)
+    return {frozenset(node.input) for node in nodes if len(node.input) == 2}
 
 
 def _made(node: Node) -> Iterator[Value | np.ndarray]:

@@ -5,7 +5,7 @@ Arrays are as in the file, a batch dimension of 1 included; layers on channels t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
 
 import numpy as np
@@ -18,9 +18,9 @@ from ..linear.windows import sliding
 from ..networks import activations as act
 from ..networks.activations import Activation
 from ..networks.network import Affine
-from ..networks.stages import BetweenStage, PoolStage
+from ..networks.stages import PoolStage
 from . import pieces, values
-from .exported import NORMALISATION, PRODUCT, SOFTMAX
+from .exported import LOG_SOFTMAX, NORMALISATION, PRODUCT, SOFTMAX
 from .pieces import Piece
 from .values import Staged, Value
 
@@ -33,6 +33,7 @@ class Node:
     number: int
     opsets: dict[str, int]
     inputs: list
+    pairs: dict  # (maximum, minimum) by the names of two inputs that have both taken; None at first
 
     @property
     def kind(self) -> str:
@@ -201,25 +202,12 @@ def _layer(node: Node, make: Callable[[tuple[int, ...]], Piece]) -> Value:
     return values.reshaped(made, (1, *made.shape), node.place)
 
 
-def _features(value: Value, weight: Tensor, bias: Tensor | None, place: str) -> Value:
-    """W x + b along the last dimension."""
-    outer, count = value.shape[:-1], math.prod(value.shape[:-1])
-    if count == 1:
-        inner = values.reshaped(value, value.shape[-1:], place)
-        made = values.applied(inner, pieces.linear(weight, bias, inner.shape), place)
-        return values.reshaped(made, (*outer, *made.shape), place)
-    turned = values.moved([value], lambda a: a.reshape(2, count, -1).mT, place)
-    piece = pieces.convolution(weight.unsqueeze(2), bias, turned.shape)
-    made = values.applied(turned, piece, place)
-    return values.moved([made], lambda a: a.mT.reshape(2, *outer, -1), place)
-
-
 def _gemm(node: Node) -> Value:
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
     if not isinstance(node.inputs[0], Value) or len(node.values) > 1 or node.get("transA", 0):
         raise UnsupportedError("of other than the input times a constant matrix; use MatMul")
     weight = node.tensor(1) if node.get("transB", 0) else node.tensor(1).mT
-    made = _features(node.inputs[0], weight, None, node.place)
+    made = values.features(node.inputs[0], weight, None, node.place)
     if alpha != 1:
         made = values.scaled(made, torch.tensor(alpha, dtype=torch.float64), node.place)
     bias = node.tensor(2)
@@ -229,7 +217,7 @@ def _gemm(node: Node) -> Value:
 def _matmul(node: Node) -> Value:
     one, other = node.inputs
     if isinstance(one, Value) and not isinstance(other, Value) and other.ndim == 2:
-        return _features(one, node.tensor(1).mT, None, node.place)
+        return values.features(one, node.tensor(1).mT, None, node.place)
     return _by_columns(node)
 
 
@@ -327,8 +315,7 @@ def _convolution(node: Node) -> Value:
     kernel, bias = node.tensor(1), node.tensor(2)
     axes = kernel.ndim - 2
     if axes > 2:
-        bare = Node(node.proto, node.number, node.opsets, [*node.inputs[:2], None])
-        made = _by_columns(_without_bias(bare))
+        made = _by_columns(_without_bias(node))
         return made if bias is None else _shifted(made, _by_channel(bias, made), node.place)
     stride, dilation = node.get("strides", [1] * axes), node.get("dilations", [1] * axes)
     before, after = _padding(node, kernel.shape[2:], stride, dilation, node.inputs[0].shape[2:])
@@ -359,7 +346,7 @@ def _without_bias(node: Node) -> Node:
     proto = onnx.NodeProto()
     proto.CopyFrom(node.proto)
     del proto.input[2:]
-    return Node(proto, node.number, node.opsets, node.inputs[:2])
+    return replace(node, proto=proto, inputs=node.inputs[:2])
 
 
 def _transposed_convolution(node: Node) -> Value:
@@ -529,8 +516,12 @@ def _extreme(sign: float):
         place = node.place
         shape = torch.broadcast_shapes(*(one.shape for one in node.inputs))
         given = [_expanded(one, shape, place) for one in node.values]
+        key = frozenset(node.proto.input)
+        if len(given) == 2 and key in node.pairs:
+            node.pairs[key] = node.pairs[key] or values.sorted_pair(*given, place)
+            return node.pairs[key][0 if sign > 0 else 1]
         signed = [values.added([one], place, [sign]) for one in given]
-        made = reduce(lambda a, b: _larger(a, b, place), signed)
+        made = reduce(lambda a, b: values.maximum(a, b, place), signed)
         for one in node.inputs:
             if not isinstance(one, Value):
                 constant = sign * tensor(one)
@@ -542,16 +533,23 @@ def _extreme(sign: float):
     return taken
 
 
-def _larger(one: Value, other: Value, place: str) -> Value:
-    both = values.moved([one, other], lambda a, b: torch.stack([a, b], 1), place)
-    own = torch.arange(one.size)
-    return Staged(one.shape, place, one.device, both, BetweenStage(own, own + one.size, both.size))
+def _top_k(node: Node) -> Value:
+    """The greatest, or least, in their order; of as many as there are, a sort (GroupSort)."""
+    if not node.get("sorted", 1):
+        raise UnsupportedError("leaves the order of its outputs open; export it with sorted=1")
+    value, count = node.inputs[0], node.tensor(1)
+    count = node.get("k") if count is None else int(count)
+    axis = node.get("axis", -1) % len(value.shape)
+    made = values.sorted_along(value, axis, bool(node.get("largest", 1)), node.place)
+    return values.moved([made], lambda a: a.narrow(axis + 1, 0, count), node.place)
 
 
+ONNX_SIXTH = 0.1666666716337204  # in float32, as the operator's definition has it
 SELU_GAMMA = 1.05070102214813232421875
 JUMPS = "jumps, so that it has no Lipschitz constant"
 REFUSED = {
-    **dict.fromkeys(["Softmax", "LogSoftmax"], f"{SOFTMAX}: logits=True leaves one at the end out"),
+    "Softmax": f"{SOFTMAX} (logits=True leaves one at the end out)",
+    "LogSoftmax": f"{LOG_SOFTMAX} (logits=True leaves one at the end out)",
     **dict.fromkeys(
         ["LayerNormalization", "InstanceNormalization", "GroupNormalization", "LpNormalization",
          "MeanVarianceNormalization", "RMSNormalization"], NORMALISATION),
@@ -592,6 +590,7 @@ NODES: dict[str, Callable[[Node], Value | list[Value]]] = {
     "GlobalMaxPool": _global_maximum,
     "ReduceMean": _reduced(average=True),
     "ReduceSum": _reduced(average=False),
+    "TopK": _top_k,
     "Max": _extreme(1.0),
     "Min": _extreme(-1.0),
     "Relu": _activation(lambda node: act.relu()),
@@ -606,7 +605,7 @@ NODES: dict[str, Callable[[Node], Value | list[Value]]] = {
     "Softplus": _activation(lambda node: act.softplus()),
     "Softsign": _activation(lambda node: act.softsign()),
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _activation(lambda node: act.hardswish()),
+    "HardSwish": _activation(lambda node: _hard_swish(ONNX_SIXTH, 0.5)),
     "Gelu": _activation(
         lambda node: act.gelu_tanh() if node.get("approximate") == "tanh" else act.gelu()
     ),

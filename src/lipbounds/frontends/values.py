@@ -14,10 +14,12 @@ from torch import Tensor
 
 from ..errors import LipboundsError, ShapeError, UnsupportedError
 from ..linear.operators import Diagonal, Identity, Operator, Sparse, identity_rows, slices
-from ..networks.stages import Stage
+from ..networks.stages import BetweenStage, SlopeStage, Stage
+from . import pieces
 from .pieces import Piece, Shape
 
 FAR = 2.0**60  # a factor to numbers larger than the constants in a network
+LARGEST_GROUP = 16  # that is sorted: as many stages
 LARGEST_LABEL = 2**53  # whole numbers up to which float64 is exact
 
 
@@ -181,6 +183,51 @@ def _selection(index: Tensor, size: int, device: torch.device) -> Operator | Non
         return Identity(size, device)
     one = torch.ones(len(rows), dtype=torch.float64, device=device)
     return Sparse(rows.to(device), columns.to(device), one, (len(index), size))
+
+
+def features(value: Value, weight: Tensor, bias: Tensor | None, place: str) -> Value:
+    """W x + b along the last dimension."""
+    outer, count = value.shape[:-1], math.prod(value.shape[:-1])
+    if count == 1:
+        inner = reshaped(value, value.shape[-1:], place) if outer else value
+        made = applied(inner, pieces.linear(weight, bias, inner.shape), place)
+        return reshaped(made, (*outer, *made.shape), place) if outer else made
+    turned = moved([value], lambda a: a.reshape(2, count, -1).mT, place)
+    made = applied(turned, pieces.convolution(weight.unsqueeze(2), bias, turned.shape), place)
+    return moved([made], lambda a: a.mT.reshape(2, *outer, -1), place)
+
+
+def maximum(one: Value, other: Value, place: str) -> Value:
+    """max(x, y) entry by entry, of values of one shape."""
+    both = moved([one, other], lambda a, b: torch.stack([a, b], 1), place)
+    own = torch.arange(one.size, device=one.device)
+    stage = BetweenStage(own, own + one.size, both.size)
+    return Staged(one.shape, place, one.device, both, stage)
+
+
+def sorted_pair(one: Value, other: Value, place: str) -> tuple[Value, Value]:
+    """(max(x, y), min(x, y)), of values of one shape, as (x + y) / 2 +- |x - y| / 2: that keeps the
+    sum, which two maxima would lose (docs/theory.md, proposition 23)."""
+    middle = added([one, other], place, [0.5, 0.5])
+    half = added([one, other], place, [0.5, -0.5])
+    stage = SlopeStage.uniform("abs", one.size, one.device)
+    apart = Staged(one.shape, place, one.device, half, stage)
+    return added([middle, apart], place), added([middle, apart], place, [1.0, -1.0])
+
+
+def sorted_along(value: Value, axis: int, descending: bool, place: str) -> Value:
+    """In order along one dimension of the array without its batch, by rounds in which neighbours
+    change places. Raises UnsupportedError for more than LARGEST_GROUP of them."""
+    count = value.shape[axis]
+    if count > LARGEST_GROUP:
+        raise UnsupportedError(f"sorts groups of {count}; at most {LARGEST_GROUP} are taken apart")
+    given = [moved([value], lambda a, k=k: a.select(axis + 1, k), place) for k in range(count)]
+    for turn in range(count):
+        for k in range(turn % 2, count - 1, 2):
+            larger, smaller = sorted_pair(given[k], given[k + 1], place)
+            given[k : k + 2] = smaller, larger
+    given = given[::-1] if descending else given
+    return moved(given, lambda *arrays: torch.stack(arrays, axis + 1), place)
 
 
 def summed(value: Value, dims: Sequence[int], keep: bool, factor: float, place: str) -> Value:
