@@ -356,6 +356,22 @@ def test_newton_steps_in_single_precision_lead_as_far(monkeypatch, norm, size):
     assert float(ellipsoidal(network, norm)) == pytest.approx(double, rel=1e-5)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_cheap_bounds_that_seemed_too_long_are_tried_at_last(norm, monkeypatch):
+    """As on a busy machine; here with no memory for more."""
+    network = gaussian([6, 16, 16, 3], 0)
+    name = "K_1" if norm == 2 else "K_4"
+    speed = planning.COSTS[name](network, norm) / 100.0  # an estimate of 100 s
+    monkeypatch.setattr(planning, "LEAST_SPEED", 0.0)
+    monkeypatch.setattr(module, "measured_speed", lambda *_: speed)
+    found = module.ellipsoidal(network, norm, seconds=60.0, memory=0.0)
+    assert found.status is Status.MEMORY
+    cheaper = float(lb.bound(network, name, norm).upper)
+    assert float(found.upper) <= cheaper * (1 + 1e-9)
+    monkeypatch.setattr(module, "HOPEFUL", 0.0)
+    assert float(ellipsoidal(network, norm, seconds=60.0, memory=0.0)) > cheaper
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """A clock that goes on by a thousandth of a second whenever it is looked at."""

@@ -3,7 +3,7 @@
 relaxation; never above K_4 (explicit treatment) or, in l2, K_1."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import outward, times_power
-from ..clock import OutOfTime, limited, now
+from ..clock import OutOfTime, left, limited, now
 from ..errors import LipboundsError
 from ..linear.norms import checked_norm
 from ..networks.averaged_map import averaged_map
@@ -36,7 +36,18 @@ from .between_norms import from_columns, from_rows, from_sums
 from .combettes_pesquet import combettes_pesquet
 from .eclipse import closed_form, eclipse_fast
 from .path_norm import factored_path_norm
-from .plan import BETWEEN, CAUTIOUS, CHEAP_SHARE, FIRST, LAST, MEMORY, SHARE, plan
+from .plan import (
+    BETWEEN,
+    CAUTIOUS,
+    CHEAP_SHARE,
+    FIRST,
+    HOPEFUL,
+    LAST,
+    MEMORY,
+    SHARE,
+    Phase,
+    plan,
+)
 from .product import product
 from .seqlip import seqlip
 
@@ -159,15 +170,34 @@ class _Run:
 
     def carried_out(self) -> Pieces:
         with limited(self.begin + self.seconds - now()):
-            for phase in self.plan.cheap[1:]:
-                spent = now() - self.begin
-                if not phase.omitted and spent <= CHEAP_SHARE * self.seconds:
-                    with suppress(LipboundsError), limited(CAUTIOUS * SHARE * self.seconds):
-                        self._compute(phase.name)
+            undone = [phase for phase in self.plan.cheap[1:] if not self._tried(phase)]
             if self.pieces.steps > 0:
                 with suppress(OutOfTime):
                     self._improve()
+            self._catch_up(undone)
         return self.pieces
+
+    def _catch_up(self, undone: Sequence[Phase]) -> None:
+        """Cheap bounds that were left out, in the time that what was to improve on them did not
+        need, or could not use; estimates are rough, so that longer ones are tried too."""
+        for phase in undone:
+            unsolved = bool((self.pieces.open | self.pieces.given_up).any())
+            if unsolved and phase.seconds <= HOPEFUL * left():
+                with suppress(LipboundsError):
+                    self._compute(phase.name)
+
+    def _tried(self, phase: Phase) -> bool:
+        """Whether a cheap bound was had, or refused, in its share of the time."""
+        if phase.omitted or now() - self.begin > CHEAP_SHARE * self.seconds:
+            return False
+        try:
+            with limited(CAUTIOUS * SHARE * self.seconds):
+                self._compute(phase.name)
+        except OutOfTime:
+            return False
+        except LipboundsError:
+            pass
+        return True
 
     def ended(self) -> tuple[Status, str]:
         """The status, and what is left."""

@@ -4,6 +4,7 @@
     Newton's method ahead, on the greatest      where the descent is slow to begin
     descent of all pieces together              in rounds of doubling length, each proven
     Newton's method, or each piece's own descent, the greatest first
+    cheap bounds that were left out             where all this leaves time and something unsolved
 
 The order does not depend on the time, only where it ends: with more time the same is done, and then
 more, so that the least of what is proven does not rise. There is no clock in here: the plan follows
@@ -23,6 +24,7 @@ SHARE = 0.1  # of the time: cheap bounds are those that take no more
 CAUTIOUS = 3.0  # times that, up to which one is tried, and may take: estimates are rough
 LEAST_SPEED = 1e9  # multiply-adds a second; less is measured beside other work, and cheap bounds,
 # each with a limit of its own, are not left out for that
+HOPEFUL = 10.0  # times what is left at the end, up to which one that was left out is tried
 CHEAP_SHARE = 0.5  # of the time that all of them may take
 FEW_STEPS = 3  # of a descent, for which it is worth beginning
 NEWTON_STEPS = 8  # that bring Newton's method near its central path, where it begins to prove
