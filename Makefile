@@ -21,7 +21,7 @@ SNAKEMAKE := $(BIN)/python workflow/scripts/unlock.py && $(BIN)/snakemake --core
 help:
 	@echo 'make setup      the environment, in $(VENV)'
 	@echo 'make reproduce  the four tests of the paper and the comparison: tables, figures, the report'
-	@echo 'make quick      the same in about a minute, with small numbers, in results/quick'
+	@echo 'make quick      the same in about two minutes, with small numbers, in results/quick'
 	@echo 'make figures    all figures again, from the tables that exist'
 	@echo 'make report     one HTML file with figures, tables, captions and the workflow'
 	@echo 'make docs       copy what docs/results.md shows from the last full run'

@@ -416,6 +416,15 @@ def test_pareto_front_is_of_methods_with_a_median_over_all_networks():
     assert title.endswith("$K_5$ is 3.2, 3.2, 3.2 times as large and 2, 2, 2 times as fast")
 
 
+def test_a_long_front_is_named_in_several_lines():
+    from lipbounds.studies.plotting.comparison import LETTERS, _lines
+
+    words = ["front:", "path norm,", "$K_3$,", "$K_4$,", "norm equivalence,", "$K_5$,", "$D^*$"]
+    lines = _lines(words)
+    assert " ".join(lines).split() == " ".join(words).split() and len(lines) == 2
+    assert all(len(line.translate({ord(c): None for c in "$_^"})) <= LETTERS for line in lines)
+
+
 def test_half_of_the_networks_are_not_enough_for_a_median():
     ax = plotting.FIGURES["test5_pareto"](compared(networks="ac")).axes[0]
     assert markers(ax, "geolip") == [pytest.approx((100, 1.5, True))]

@@ -7,6 +7,7 @@ two treatments the one with the smaller bound counts, with its own time.
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ from .style import (
 )
 
 COLUMNS = ("case", "family", "seconds", "lipschitz_lower")
+LETTERS = 36  # in a line of a panel's title
 RATIO = "bound / lower bound"
 SECONDS = "seconds of CPU time"
 CLOCK = 1e-6  # no time below it can be told from zero
@@ -170,10 +172,18 @@ def _front(ax: Axes, medians: pd.DataFrame) -> None:
 
 
 def _front_named(medians: pd.DataFrame, panel: str) -> str:
-    names = [LABELS[bound] for bound in _pareto(medians).index]
-    length = math.ceil(len(names) / math.ceil(max(len(names), 1) / 6)) or 1
-    lines = [", ".join(names[place : place + length]) for place in range(0, len(names), length)]
-    return f"{panel}\nfront: " + ",\n".join(lines)
+    *labels, last = [LABELS[bound] for bound in _pareto(medians).index] or [""]
+    return "\n".join([panel, *_lines(["front:", *(f"{label}," for label in labels), last])])
+
+
+def _lines(words: list[str]) -> list[str]:
+    """Of at most LETTERS each, as they are shown: mathematics without its marks."""
+    lines = [words[:1]]
+    for word in words[1:]:
+        shown = re.sub(r"[$_^]", "", " ".join([*lines[-1], word]))
+        lines += [[]] if len(shown) > LETTERS else []
+        lines[-1].append(word)
+    return [" ".join(line) for line in lines]
 
 
 def _tightest(medians: dict[float, pd.DataFrame]) -> str:
