@@ -18,10 +18,13 @@ from ..arithmetic.definite import runs_to_its_end, shortfall
 from ..arithmetic.rounding import finite, gamma, outward
 from ..clock import watched
 from ..errors import LipboundsError, UnsupportedError
-from .operators import Diagonal, Identity, Operator, dense, identity_rows, slices
+from .blocks import Blocks, Sum
+from .operators import Dense, Diagonal, Identity, Operator, Sparse, dense, identity_rows, slices
+from .torus import torus_norm
 
 NORMS = (1.0, 2.0, math.inf)
 LARGEST_GRAM = 16384  # 2 GiB of float64
+LARGEST_OF_PARTS = 6400  # the same of a map that is made of parts: 0.3 GiB, and ten seconds
 DENSE_ENTRIES = 2**24  # below, the matrix is formed: 128 MiB of float64
 DENSE_EIGENVALUES = 1000  # beyond, one Lanczos run is faster than all eigenvalues
 _KNOWN: WeakKeyDictionary[Operator, dict[float, Tensor]] = WeakKeyDictionary()  # operators are
@@ -80,24 +83,47 @@ def _sums(operator: Operator, norm: float) -> Tensor:
 
 
 def spectral_norm(operator: Operator) -> Tensor:
-    """A certified upper bound of the spectral norm, within about 1e-9 of it, shape `batch_shape`.
-
-    Raises LipboundsError where both sides exceed LARGEST_GRAM.
-    """
+    """A certified upper bound of the spectral norm, shape `batch_shape`: within about 1e-9 of it;
+    for maps of which both sides exceed LARGEST_GRAM, or LARGEST_OF_PARTS for convolutions,
+    products and sums, what their parts tell, or else their absolute sums."""
     schur = majorant_norm(operator)
     m, n = operator.shape
     if m * n <= DENSE_ENTRIES or operator.batch_shape:
         value = matrix_norm(dense(operator), 2) + gamma(operator.terms) * schur
         return torch.minimum(value, schur)
-    if min(m, n) > LARGEST_GRAM:
-        raise LipboundsError(
-            f"spectral norm of a {m} x {n} map: its Gram matrix would have more than "
-            f"{LARGEST_GRAM} rows; use norm 1 or inf, or a smaller network"
-        )
+    if not has_gram(operator):
+        return torch.minimum(_norm_by_parts(operator), schur)
     scale = power_of_two(schur)
     error = gamma(2 * operator.terms + max(m, n)) * (schur / scale) ** 2
     value = largest_eigenvalue(gram(operator, scale), error).sqrt()
     return torch.minimum(scale * outward(value, 2), schur)
+
+
+def has_gram(operator: Operator) -> bool:
+    """Whether its spectral norm is computed from its Gram matrix."""
+    whole = isinstance(operator, Dense | Sparse)
+    return min(operator.shape) <= (LARGEST_GRAM if whole else LARGEST_OF_PARTS)
+
+
+def _norm_by_parts(operator: Operator) -> Tensor:
+    """Of a convolution, by Fourier; of a product or a sum, from the norms of its parts, those of
+    blocks as a matrix of norms. Infinite where it has none."""
+    convolution = operator.as_convolution
+    if convolution is not None:
+        scale = power_of_two(convolution.kernel.abs().max())
+        return scale * torus_norm(convolution.with_kernel(convolution.kernel / scale))
+    if len(operator.factors) > 1:
+        norms = torch.stack([operator_norm(factor, 2) for factor in operator.factors])
+        return outward(norms.prod(), len(norms))
+    if isinstance(operator, Sum):
+        norms = torch.stack([operator_norm(part, 2) for part in operator.parts.values()])
+        return outward(norms.sum(), len(norms))
+    if isinstance(operator, Blocks):
+        norms = torch.zeros(len(operator.heights), len(operator.widths), dtype=torch.float64)
+        for place, part in operator.parts.items():
+            norms[place] = operator_norm(part, 2)
+        return matrix_norm(norms, 2)
+    return torch.full((), math.inf, dtype=torch.float64, device=operator.device)
 
 
 def majorant_norm(operator: Operator) -> Tensor:

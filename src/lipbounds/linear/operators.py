@@ -9,7 +9,7 @@ then the operator is an ensemble of S maps that share one shape.
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, reduce
 
@@ -31,6 +31,7 @@ class Operator(ABC):
     shape: tuple[int, int]
     batch_shape: tuple[int, ...] = ()
     single_rows = single_columns = False  # no row, no column of W has two entries
+    parts: Mapping = {}  # of blocks or of a sum
     plain = True  # its entries as a matrix are numbers that it holds, not products or sums of them
 
     @abstractmethod
@@ -87,6 +88,12 @@ class Operator(ABC):
         """As a SciPy matrix, on the CPU."""
         matrix = self.materialized()
         return sp.csr_array(dense(matrix).numpy()) if matrix is self else matrix.csr
+
+    @property
+    def as_convolution(self) -> "Convolution | None":
+        """The same map as one convolution, up to a rounding of its kernel for each other factor;
+        None where it is none."""
+        return None
 
     @property
     def factors(self) -> tuple["Operator", ...]:
@@ -363,15 +370,19 @@ class Convolution(Operator):
         x = x[..., top : top + self.image_shape[1], left : left + self.image_shape[2]]
         return x.reshape(*y.shape[:-1], self.shape[1])
 
+    @property
+    def as_convolution(self):
+        return self
+
     def absolute(self):
-        return self._with(self.kernel.abs())
+        return self.with_kernel(self.kernel.abs())
 
     @property
     def entries(self):
         return self.kernel
 
     def scaled(self, exponent):
-        return self._with(times_power(self.kernel, exponent))
+        return self.with_kernel(times_power(self.kernel, exponent))
 
     def materialized(self):
         """Its entries by their indices: patch entry e of position l meets input `patches[e, l]`."""
@@ -388,7 +399,7 @@ class Convolution(Operator):
         inside = columns >= 0
         return Sparse(rows[inside], columns[inside], values[inside], self.shape)
 
-    def _with(self, kernel: Tensor) -> "Convolution":
+    def with_kernel(self, kernel: Tensor) -> "Convolution":
         return Convolution(
             kernel, self.image_shape, self.stride, self.padding, self.dilation, self.groups
         )
@@ -420,6 +431,26 @@ class Composition(Operator):
     @property
     def factors(self):
         return self._factors
+
+    @property
+    def as_convolution(self):
+        """Of a convolution and of diagonals that are constant on each channel."""
+        kinds = [isinstance(factor, Convolution) for factor in self.factors]
+        if sum(kinds) != 1 or not all(isinstance(f, Convolution | Diagonal) for f in self.factors):
+            return None
+        place = kinds.index(True)
+        one = self.factors[place]
+        outputs, inputs, *taps = one.kernel.shape
+        kernel = one.kernel.reshape(one.groups, outputs // one.groups, inputs, *taps)
+        for k, factor in enumerate(self.factors):
+            channels = (one.out_shape if k < place else one.image_shape)[0]
+            if k != place:
+                each = factor.diagonal.reshape(channels, -1)
+                if not bool((each == each[:, :1]).all()):
+                    return None
+                shape = (one.groups, -1, 1, 1, 1) if k < place else (one.groups, 1, -1, 1, 1)
+                kernel = kernel * each[:, 0].reshape(shape)
+        return one.with_kernel(kernel.reshape(one.kernel.shape))
 
     def apply(self, x):
         if x.ndim == 1 and self.batch_shape:  # between two ensembles, a member's vector is a row

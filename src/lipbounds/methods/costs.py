@@ -7,7 +7,9 @@ solver's cost is not known beforehand, and counted as infinite.
 import math
 from typing import NamedTuple
 
+from ..linear.norms import has_gram
 from ..linear.operators import Operator
+from ..linear.torus import torus_cost
 from ..networks.network import Network
 from ..networks.segments import radius
 
@@ -146,4 +148,10 @@ def _spectral(operator: Operator) -> float:
     if operator.cost >= m * n:
         return _gram(m, n)
     side = min(m, n)
+    if not has_gram(operator):
+        convolution = operator.as_convolution
+        if convolution is not None:
+            return float(torus_cost(convolution))
+        parts = operator.factors if len(operator.factors) > 1 else operator.parts.values()
+        return operator.cost + sum(map(_spectral, parts))
     return float(2 * side * operator.cost + EIGENVALUES * side**3)
