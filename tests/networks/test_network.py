@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from strategies import IMAGE, small_cnns
+from torch import nn
 
 import lipbounds as lb
 from lipbounds.linear.operators import Dense, dense
@@ -159,3 +160,14 @@ def test_parts_that_do_not_chain_raise():
         Network((affine, affine), ())
     with pytest.raises(lb.LipboundsError, match="stage 1 maps 3 inputs .* between W0 with 2"):
         Network((affine, affine), (SlopeStage.uniform("relu", 3),))
+
+
+def test_it_says_what_it_is_in_a_line():
+    weights = [np.ones((3, 2)), np.ones((3, 3)), np.ones((1, 3))]
+    mixed = [["relu", "identity", "relu"], "tanh"]
+    network = lb.from_weights(weights, activation=mixed)
+    assert repr(network) == "Network(2 -> 3 relu, identity -> 3 tanh -> 1)"
+    twice = lb.from_weights([np.stack([w, w]) for w in weights])
+    assert repr(twice) == "Network(2 x 2 -> 3 relu -> 3 relu -> 1)"
+    pooled = lb.from_torch(nn.MaxPool1d(2), (1, 4))
+    assert repr(pooled) == "Network(4 -> 2 max-pooling kept whole -> 2)"

@@ -58,6 +58,15 @@ class Network:
                     f"{after.shape[1]} inputs"
                 )
 
+    def __repr__(self) -> str:
+        """Its sizes, and its stages by their activations."""
+        sizes = [str(self.input_size)]
+        for stage in self.stages:
+            names = dict.fromkeys(function.name for function, _ in stage.parts)
+            sizes.append(f"{stage.shape[0]} {', '.join(names) or stage.kind}")
+        ensemble = "".join(f"{count} x " for count in self.batch_shape)
+        return f"Network({ensemble}{' -> '.join([*sizes, str(self.output_size)])})"
+
     @classmethod
     def from_weights(
         cls,
