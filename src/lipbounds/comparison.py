@@ -17,7 +17,7 @@ from .methods.registry import BOUNDS, Method, registered
 from .methods.run import bound
 from .networks.network import Network
 from .networks.rewrite import distinct_treatments
-from .results import CLOSED, Bound
+from .results import Bound
 from .truth.run import exact, lower_bound, relaxation_optimum
 
 
@@ -122,7 +122,7 @@ def _with_truth(rows: pd.DataFrame, lower: float) -> pd.DataFrame:
         for row in rows[rows["bound"] == name].itertuples():
             if name == "exact":
                 lower = max(lower, row.lower if row.lower > 0 else 0.0)
-            truth[column] = row.value if row.value <= row.lower * CLOSED else math.nan
+            truth[column] = math.nan if row.reason else row.value  # NaN itself where refused
     return rows.assign(
         lipschitz_lower=lower,
         exact=truth.get("exact", math.nan),

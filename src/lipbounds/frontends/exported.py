@@ -505,10 +505,9 @@ def _has_opposite(node: fx.Node, sign: float) -> bool:
 
 def _sorted(operation: Operation) -> list[Value | None]:
     """In groups along a dimension (GroupSort); the second output, their places, is of no use."""
-    (value,), axes = operation.values(), len(operation.values()[0].shape) + 1
-    stable = "stable" in str(operation.node.target)
-    dim = operation.argument(2 if stable else 1, "dim", -1) % axes
-    descending = operation.argument(3 if stable else 2, "descending", False)
+    (value,) = operation.values()
+    dim = operation.argument(1, "dim", -1) % (len(value.shape) + 1)
+    descending = operation.argument(2, "descending", False)
     if dim == 0:
         raise UnsupportedError("mixes the inputs of a batch")
     return [values.sorted_along(value, dim - 1, descending, operation.place), None]

@@ -55,11 +55,8 @@ class _Symbols:
 
     def __init__(self, convolution: Convolution):
         outputs, inputs, *self.taps = convolution.kernel.shape
-        groups, self.stride, self.dilation = (
-            convolution.groups,
-            convolution.stride,
-            convolution.dilation,
-        )
+        groups = convolution.groups
+        self.stride, self.dilation = convolution.stride, convolution.dilation
         self.kernel = convolution.kernel.reshape(groups, outputs // groups, inputs, -1)
         self.aliases, between = math.prod(self.stride), 1.0
         self.sizes = []

@@ -79,10 +79,11 @@ def ellipsoidal(
 
     Carries out `plan`: the cheap bounds that fit in three tenths of the time each, then what
     improves on them, until it has converged, or `seconds` are over, or `steps` >= 0 for each
-    program. The least value that is proven by then is returned, with what is left undone;
-    progress(elapsed seconds, bound) is called with the first and each better one. Beyond the cheap
-    bounds, what would hold more than `memory` GiB is left out. A max-pooling kept whole is taken as
-    a tree of maxima, before the activation in front of it where that is the same.
+    program; at last, if it has not converged, cheap bounds that were left out. The least value
+    that is proven by then is returned, with what is left undone; progress(elapsed seconds, bound)
+    is called with the first and each better one. Beyond the cheap bounds, what would hold more than
+    `memory` GiB is left out. A max-pooling kept whole is taken as a tree of maxima, before the
+    activation in front of it where that is the same.
     `upper` is a bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a product
     of layers overflows, or `steps` is no such number.
     """
