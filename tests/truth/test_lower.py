@@ -28,6 +28,7 @@ def short(monkeypatch):
     for name, value in {"CHAINS": 32, "PATIENCE": 2, "WALK": 12, "POOL": 4}.items():
         monkeypatch.setattr(f"lipbounds.truth.lower.{name}", value)
     monkeypatch.setattr("lipbounds.truth.ascent.STEPS", 20)
+    monkeypatch.setattr("lipbounds.truth.matrix_free.ROUNDS", 8)
 
 
 def secant_lower_bound(*arguments, **options):
@@ -208,6 +209,28 @@ def test_seed_decides_and_time_may_run_out():
     value, (x, y) = secant_lower_bound(network, 1, seconds=0.0)
     assert 0 < value <= first[0] * (1 + 1e-9)
     assert value == pytest.approx(quotient(network, x, y, 1), rel=1e-9)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_networks_whose_jacobians_are_too_large_are_searched_without_them(norm, monkeypatch):
+    network = gaussian(6, 16, 16, 3)
+    formed, _ = secant_lower_bound(network, norm)
+    monkeypatch.setattr(lower, "LARGEST_JACOBIAN", 0)
+    monkeypatch.setattr(type(network), "jacobian", None)
+    value, (x, y) = secant_lower_bound(network, norm)
+    assert 0.8 * formed < value <= quotient(network, x, y, norm) * (1 + 1e-9)
+    assert value <= lb.relaxation_optimum(network, norm, 5).upper
+    at = 100 * torch.ones(1, 6, dtype=torch.float64)
+    given, _ = secant_lower_bound(network, norm, points=at, seconds=0)
+    assert given > 0
+
+
+def test_thousands_of_outputs():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(6000, 30, generator=generator, dtype=torch.float64)
+    for norm in NORMS:
+        found = lb.lower_bound(lb.from_weights([weight]), norm, seconds=1).lower
+        assert found == pytest.approx(norm_of(weight.numpy(), norm), rel=3e-3)
 
 
 def test_refusals():

@@ -41,17 +41,18 @@ def ascend(
     for step in range(STEPS):
         if step % CHECK == 0:
             u, v = None, directions(network, x, norm)
-        gradient, u, v = _gradient(network, x, u, v, width, norm)
-        velocity = MOMENTUM * velocity + (1 - MOMENTUM) * gradient / _size(gradient)
+        rise, u, v = gradient(network, x, u, v, width, norm)
+        velocity = MOMENTUM * velocity + (1 - MOMENTUM) * rise / _size(rise)
         x = x + rate * width * velocity / _size(velocity)
         width = width * COOLING ** (1 / STEPS)
-        if step % CHECK == CHECK - 1:
+        stops = late()
+        if step % CHECK == CHECK - 1 or stops:
             reached = jacobian_norms(network, x, norm)
             higher = reached > value
             best = torch.where(higher.unsqueeze(1), x, best)
             value = torch.where(higher, reached, value)
-            if late():
-                break
+        if stops:
+            break
     return best, value
 
 
@@ -73,11 +74,15 @@ def _direction(jacobians: Tensor, norm: float) -> Tensor:
     return _signs(jacobians[torch.arange(len(row), device=row.device), row])
 
 
-def _gradient(network, x, u, v, width, norm):
-    """The gradient of u^T J_h(x) v, and the u and v dual to J_h v and J_h^T u; u = None: dual."""
+def gradient(
+    network: Network, x: Tensor, u: Tensor | None, v: Tensor, width: Tensor, norm: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of u^T J_h(x) v, and the u and v dual to J_h v and J_h^T u: a turn of the power
+    method. u = None: the one dual to J_h v. width: h per point, (N, 1), in units of the mean |z|
+    of a stage."""
     with torch.enable_grad():
         x, v = x.detach().requires_grad_(True), v.detach().requires_grad_(True)
-        image = _tangent(network, x, v, width)
+        image = tangent(network, x, v, width)
         u = dual(image.detach(), norm) if u is None else u
         both = torch.autograd.grad(
             (u * image).sum(), (x, v), allow_unused=True, materialize_grads=True
@@ -86,8 +91,8 @@ def _gradient(network, x, u, v, width, norm):
     return both[0], dual(image.detach(), norm), dual(both[1], transposed)
 
 
-def _tangent(network: Network, x: Tensor, v: Tensor, width: Tensor) -> Tensor:
-    """J_h(x) v."""
+def tangent(network: Network, x: Tensor, v: Tensor, width: Tensor) -> Tensor:
+    """J_h(x) v, (N, m); width as in `gradient`."""
     for affine, stage in zip(network.affines, network.stages, strict=False):
         z, v = affine.evaluate(x), affine.operator.apply(v)
         h = (width * z.detach().abs().mean(1, keepdim=True)).clamp(min=1e-300)

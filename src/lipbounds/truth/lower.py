@@ -4,7 +4,8 @@ Points are drawn at many scales, on the kinks of the first stage and at given da
 along softened slopes (`ascent`), then walk from region to region: across the kink of a neuron drawn
 at random, or by a random step of random size, kept where ||J||_p does not fall. The next round
 mixes the best with fresh points, until rounds bring nothing. At last secants of many lengths are
-laid through the best points; the greatest of their quotients, rounded down, is the bound.
+laid through the best points; the greatest of their quotients, rounded down, is the bound. Where
+Jacobians are too large to be formed, points and secants come from products with them alone.
 """
 
 import math
@@ -15,19 +16,25 @@ from torch import Tensor
 from ..clock import now
 from ..errors import UnsupportedError
 from ..linear.norms import checked_norm
+from ..linear.operators import BLOCK_ENTRIES, slices
 from ..networks.network import Network
 from ..results import Bound, Status
+from . import matrix_free
 from .ascent import ascend, directions
-from .sampling import JITTER, jacobian_norms, point_entries, secant_quotients
+from .sampling import jacobian_norms, pass_entries, point_entries, secant_quotients
+from .starts import drawn, nearby, next_to_data
 
 ROUNDS, PATIENCE = 40, 6  # rounds at most, and rounds in a row without a gain
 CHAINS, FEWEST_CHAINS, CHAIN_ENTRIES = 256, 8, 2**20  # points that search at a time
 POOL = 16  # points drawn per chain
-SCORED = 64  # points between two looks at the clock
+SCORED = 64  # points between two looks at the clock, at most
 WALK = 30  # steps
 FINALISTS = 8  # points through which secants are laid
-LENGTHS = torch.arange(-40.0, 42.0, 2.0, dtype=torch.float64).exp2()  # of secants, relative to x
-SCALES = (1e-3, 1e3)  # of points, relative to 1 and to the first kinks
+SEARCH = 0.8  # of the seconds; what is left is for the secants
+LENGTHS = torch.tensor([-8.0, 0.0, -16.0, -24.0, 8.0, *range(-40, 42, 2)], dtype=torch.float64)
+LENGTHS = LENGTHS.exp2()  # of secants, relative to x; first those within a region and those that
+# rounding spoils least
+LARGEST_JACOBIAN = 2**27  # numbers, 1 GiB, with what it takes to form it
 GAIN = 1e-9  # smaller ones are rounding
 
 
@@ -50,20 +57,36 @@ def secant_lower_bound(
     norm = checked_norm(norm)
     if network.batch_shape:
         raise UnsupportedError("the secant lower bound takes one network, not an ensemble")
-    deadline = now() + seconds
     generator = torch.Generator().manual_seed(seed)
+    small = point_entries(network) <= LARGEST_JACOBIAN
+    search = _search if small else matrix_free.search
+    begin = now()
     with torch.no_grad():
-        best, status = _search(network, norm, points, generator, lambda: now() > deadline)
-        value, witness = _best_secant(network, best, norm)
-    return Bound(math.inf, value, status, witness=witness)
+        x, v, status = search(
+            network, norm, points, generator, lambda: now() - begin > SEARCH * seconds
+        )
+        late = lambda: now() - begin > seconds  # noqa: E731
+        value, witness = _best_secant(network, x, v, norm, late)
+    if value > 0 or not network.depth:
+        return Bound(math.inf, value, status, witness=witness)
+    left = "no secant is longer than the errors of evaluating the network"
+    return Bound(math.inf, value, Status.PRECISION, left, witness=witness)
 
 
-def _search(network, norm, points, generator, late) -> tuple[Tensor, Status]:
+def _search(network, norm, points, generator, late) -> tuple[Tensor, Tensor, Status]:
+    """The points with the greatest ||J||_p found, directions that J stretches as much, and how the
+    search ended."""
+    x, status = _steepest(network, norm, points, generator, late)
+    x = x[:FINALISTS]
+    return x, directions(network, x, norm), status
+
+
+def _steepest(network, norm, points, generator, late) -> tuple[Tensor, Status]:
     """The points with the greatest ||J||_p found, best first, and how the search ended."""
     chains = min(max(CHAIN_ENTRIES // point_entries(network), FEWEST_CHAINS), CHAINS)
-    x = _starts(network, POOL * chains, generator)
+    x = drawn(network, POOL * chains, generator)
     if points is not None:
-        x = torch.cat([_given(network, points, generator), x])
+        x = torch.cat([next_to_data(network, points, generator), x])
     x, value = _highest(network, x, norm, chains, late)
     stale = 0
     for _ in range(ROUNDS):
@@ -77,41 +100,17 @@ def _search(network, norm, points, generator, late) -> tuple[Tensor, Status]:
         best, value = torch.cat([new, x]), torch.cat([height, value])
         best, value = _distinct(best, value, chains // 2)
         stale = 0 if float(value[0]) > record * (1 + GAIN) else stale + 1
-        fresh = _starts(network, POOL * chains // 2, generator)
+        fresh = drawn(network, POOL * chains // 2, generator)
         fresh, height = _highest(network, fresh, norm, chains // 2, late)
         x, value = torch.cat([best, fresh]), torch.cat([value, height])
     return x, Status.STEPS
-
-
-def _starts(network: Network, count: int, generator: torch.Generator) -> Tensor:
-    """Half of them of all SCALES, half next to kinks of the first stage, along random rays."""
-    ray = torch.randn(count, network.input_size, generator=generator, dtype=torch.float64)
-    share = torch.rand(count, 1, generator=generator, dtype=torch.float64)
-    ray, low, high = ray.to(network.device), *SCALES
-    scale = low * (high / low) ** share.to(ray)
-    first = network.affines[0]
-    slope = first.operator.apply(ray)
-    neuron = torch.randint(slope.shape[1], (count, 1), generator=generator).to(ray.device)
-    kink = -first.offset[neuron] / slope.gather(1, neuron)
-    near = kink * (1 + 1e-2 * scale / high)  # scale / high is in (0, 1], mostly small
-    on_kinks = torch.arange(count, device=ray.device).unsqueeze(1) % 2 == 1
-    usable = kink.isfinite() & (kink != 0) & on_kinks
-    return torch.where(usable, near, scale) * ray
-
-
-def _given(network: Network, points: Tensor, generator: torch.Generator) -> Tensor:
-    """Given points, moved a little and very little: flat backgrounds lie on kinks."""
-    x = points.repeat(2, 1)
-    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
-    noise[len(x) // 2 :] *= 1e-3
-    return x + JITTER * x.abs().max().clamp(min=1e-3) * noise
 
 
 def _highest(network, x, norm, count, late) -> tuple[Tensor, Tensor]:
     """The `count` points with the greatest ||J||_p and these, best first; of the first block at
     least, where it is late."""
     values = []
-    for block in x.split(SCORED):
+    for block in x.split(max(1, min(SCORED, BLOCK_ENTRIES // point_entries(network)))):
         values.append(jacobian_norms(network, block, norm))
         if late():
             break
@@ -136,19 +135,12 @@ def _walk(network, x, value, norm, generator, late) -> tuple[Tensor, Tensor]:
         if late():
             break
         crosses = step % 2 and network.depth
-        candidate = _across(network, x, generator) if crosses else _nearby(x, generator)
+        candidate = _across(network, x, generator) if crosses else nearby(x, generator)
         reached = jacobian_norms(network, candidate, norm)
         kept = reached >= value
         x = torch.where(kept.unsqueeze(1), candidate, x)
         value = torch.where(kept, reached, value)
     return x, value
-
-
-def _nearby(x: Tensor, generator: torch.Generator) -> Tensor:
-    size = x.abs().amax(1, keepdim=True)
-    step = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
-    share = torch.rand(len(x), 1, generator=generator, dtype=torch.float64).to(x.device)
-    return x + 10 ** (4 * share - 3.5) * size * step
 
 
 def _across(network: Network, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -166,16 +158,21 @@ def _across(network: Network, x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(step.isfinite(), x - step, x)
 
 
-def _best_secant(network, x, norm) -> tuple[float, tuple[Tensor, Tensor]]:
-    """The greatest quotient of secants of all LENGTHS through the finalists, to either side and to
-    both, along the direction that J stretches most."""
-    x = x[:FINALISTS]
+def _best_secant(network, x, v, norm, late) -> tuple[float, tuple[Tensor, Tensor]]:
+    """The greatest quotient of secants through each of the x along its v, to either side and to
+    both, of all LENGTHS or as many as come before it is late."""
     size = x.abs().amax(1).clamp(min=1e-50)
-    step = directions(network, x, norm).unsqueeze(1) * size[:, None, None]
-    step = LENGTHS.to(x.device)[:, None] * step
-    x = x.unsqueeze(1).expand_as(step)
-    ends = torch.cat([x, x + step, x + step], 1).flatten(0, 1)
-    others = torch.cat([x - step, x, x - step], 1).flatten(0, 1)
-    quotients = secant_quotients(network, ends, others, norm)
-    best = quotients.argmax()
-    return float(quotients[best]), (ends[best].clone(), others[best].clone())
+    step = v * size[:, None]
+    value, witness = -1.0, None
+    for rows in slices(len(LENGTHS), 6 * len(x) * pass_entries(network)):
+        if rows.start and late():
+            break
+        steps = LENGTHS[rows].to(x.device)[:, None, None] * step
+        at = x.expand_as(steps)
+        ends = torch.cat([at, at + steps, at + steps], 1).flatten(0, 1)
+        others = torch.cat([at - steps, at, at - steps], 1).flatten(0, 1)
+        quotients = secant_quotients(network, ends, others, norm)
+        best = quotients.argmax()
+        if float(quotients[best]) > value:
+            value, witness = float(quotients[best]), (ends[best].clone(), others[best].clone())
+    return value, witness

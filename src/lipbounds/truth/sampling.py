@@ -91,7 +91,7 @@ def secant_quotients(network: Network, x: Tensor, y: Tensor, norm: float) -> Ten
     norm = checked_norm(norm)
     terms = network.output_size + network.input_size + 8
     parts = []
-    for rows in slices(len(x), point_entries(network)):
+    for rows in slices(len(x), 2 * pass_entries(network)):
         ends = torch.cat([x[rows], y[rows]])
         value, error = (side.chunk(2) for side in _with_errors(network, ends)[-1])
         rise = inward((value[0] - value[1]).abs(), 1) - (error[0] + error[1])
@@ -103,9 +103,14 @@ def secant_quotients(network: Network, x: Tensor, y: Tensor, norm: float) -> Ten
     return torch.cat(parts)
 
 
+def pass_entries(network: Network) -> int:
+    """Numbers that a pass over one point takes, roughly."""
+    return 4 * max(max(a.operator.shape) for a in network.affines)
+
+
 def point_entries(network: Network) -> int:
     """Numbers that a pass over one point and its Jacobian takes, roughly."""
-    return 4 * max(max(a.operator.shape) for a in network.affines) * network.output_size
+    return pass_entries(network) * network.output_size
 
 
 def _with_errors(network: Network, x: Tensor) -> list[tuple[Tensor, Tensor]]:
