@@ -1,5 +1,6 @@
-"""How tests are shared out among processes (`pytest -n`)."""
+"""How tests are shared out among processes (`pytest -n`), and how long they search."""
 
+import pytest
 from xdist.scheduler import LoadFileScheduling
 
 
@@ -15,3 +16,12 @@ class _ByFile(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config, log):
     return _ByFile(config, log)
+
+
+@pytest.fixture(autouse=True)
+def short_search(monkeypatch):
+    """Tiny networks need little search for a lower bound."""
+    for name, value in {"CHAINS": 32, "PATIENCE": 2, "WALK": 12, "POOL": 4}.items():
+        monkeypatch.setattr(f"lipbounds.truth.lower.{name}", value)
+    monkeypatch.setattr("lipbounds.truth.ascent.STEPS", 20)
+    monkeypatch.setattr("lipbounds.truth.matrix_free.ROUNDS", 8)

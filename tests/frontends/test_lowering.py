@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import quick
 from torch.nn import functional as F
@@ -92,7 +92,7 @@ def depends(output):
     return any(isinstance(value, values.Input) for value in found)
 
 
-@quick
+@settings(quick, max_examples=30)
 @given(
     st.integers(0, 2**20),
     st.lists(st.sampled_from(OPERATIONS), min_size=1, max_size=12),

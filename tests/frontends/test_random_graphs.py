@@ -136,7 +136,7 @@ def check(network, module, tolerance):
                 assert attained <= upper * (1 + tolerance) + 1e-300, (name, norm)
 
 
-@settings(quick, max_examples=25)
+@settings(quick, max_examples=15)
 @given(graphs())
 def test_as_a_module(module):
     network = lb.from_torch(module, IMAGE)
@@ -144,7 +144,7 @@ def test_as_a_module(module):
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
-@settings(quick, max_examples=12, phases=[Phase.generate])
+@settings(quick, max_examples=8, phases=[Phase.generate])
 @given(module=graphs())
 def test_as_an_onnx_file(dynamo, module):
     """Its exporters fold constants, so that weights differ by roundings."""

@@ -23,7 +23,7 @@ class Workflow:
         self.directory = directory
         for name in SOURCES:
             if (ROOT / name).is_dir():
-                ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+                ignore = shutil.ignore_patterns("*.egg-info")
                 shutil.copytree(ROOT / name, directory / name, ignore=ignore)
             else:
                 shutil.copy2(ROOT / name, directory / name)
