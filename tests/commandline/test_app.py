@@ -206,12 +206,23 @@ def test_the_tightest_gets_half_of_what_is_left_for_methods_that_take_any_time()
     waiting[0] = replace(waiting[0], estimate=1e-3)
     left, shares = 1.0, []
     while waiting:
-        shares.append(left * budget._share(waiting[0], waiting))
+        shares.append(left * budget._share(waiting[0], waiting, left))
         left -= 0.0 if waiting[0].name == "K_4" else shares[-1]
         waiting = waiting[1:]
     assert shares[0] == 1.0  # of what has an estimate: it may take what it needs
     assert shares[1:3] == pytest.approx([0.25, 0.375]) and sum(shares[1:]) == pytest.approx(1)
     assert shares[3] == pytest.approx(shares[4]) == pytest.approx(shares[5])
+
+
+def test_one_that_needs_too_much_but_has_less_to_give_takes_its_share(monkeypatch):
+    """K_4, of which there are cheaper ones; K_1 is left out."""
+    network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
+    planned = [budget.Task(name, 2.0, "explicit", 1e9) for name in ("K_1", "K_4")]
+    planned.append(budget.Task("K_5", 2.0, "explicit", math.inf))
+    assert budget._share(planned[1], planned[1:], 10.0) == 0.5
+    left_out, k_4, k_5 = budget.run(network, planned, 10.0)
+    assert left_out.reason == "would take about 1e+09 s" and left_out.found is None
+    assert k_4.found.upper == lb.bound(network, "K_4", 2).upper >= k_5.found.upper
 
 
 def test_the_tightest_comes_first_once_half_of_the_time_is_over(monkeypatch):

@@ -87,11 +87,11 @@ def run(
         left = end - now()
         task = _next(waiting, late=left < seconds / 2)
         begun(task)
-        share = left * _share(task, waiting)
+        share = left * _share(task, waiting, left)
         waiting.remove(task)
         if left <= 0:
             yield Outcome(task, None, "no time was left")
-        elif math.isfinite(task.estimate) and task.estimate > left:
+        elif task.estimate > left and not _takes_any(task, left):
             yield Outcome(task, None, f"would take about {task.estimate:.2g} s")
         else:
             yield _outcome(network, task, share, memory)
@@ -113,11 +113,17 @@ def _next(waiting: Sequence[Task], late: bool) -> Task:
     return next(tightest, waiting[0])
 
 
-def _share(task: Task, waiting: Sequence[Task]) -> float:
+def _takes_any(task: Task, left: float) -> bool:
+    """Whether it takes whatever time it gets: as it always does, or where it would need more than
+    is left and has less to give for less."""
+    return math.isinf(task.estimate) or task.estimate > left and registered(task.name).anytime
+
+
+def _share(task: Task, waiting: Sequence[Task], left: float) -> float:
     """Of the time that is left."""
-    if math.isfinite(task.estimate):
+    if not _takes_any(task, left):
         return 1.0
-    names = [other.name for other in waiting if not math.isfinite(other.estimate)]
+    names = [other.name for other in waiting if _takes_any(other, left)]
     tightest = names.count(TIGHTEST)
     if task.name != TIGHTEST:
         return 1 / len(names)

@@ -38,11 +38,5 @@ def absolute_adjoint(network: Network, w: Tensor) -> Tensor:
         exact = network.affines[i].operator.absolute().adjoint(exact)
         rounded = network.affines[i].operator.majorant().adjoint(rounded)
         if i:
-            exact, rounded = (_stage_adjoint(network, i, x) for x in (exact, rounded))
+            exact, rounded = (network.stages[i - 1].majorant_adjoint(x) for x in (exact, rounded))
     return outward(exact, network.terms) + gamma(network.terms) * rounded
-
-
-def _stage_adjoint(network: Network, k: int, x: Tensor) -> Tensor:
-    """(|C_k| + |R_k|)^T x."""
-    stage = network.stages[k - 1]
-    return stage.center.absolute().adjoint(x) + stage.radius.absolute().adjoint(x)

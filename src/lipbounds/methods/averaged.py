@@ -1,15 +1,58 @@
 """K_4: the norm of the averaged map F_4 (Pintore & Després 2024, as reconstructed in
-docs/theory.md); see `lipbounds.networks.averaged_map`."""
+docs/theory.md); see `lipbounds.networks.averaged_map`. Where time is short, that of a network cut
+into parts; see `lipbounds.networks.cut`."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import finite
+from ..clock import OutOfTime, left, limited
 from ..networks.averaged_map import averaged_adjoint, averaged_map
+from ..networks.cut import Parts
 from ..networks.network import Network
+from ..results import Bound, Status
+from . import costs
+from .absolute import absolute
 from .monotone import norm_from_map
+
+CERTAIN = 0.1  # of the seconds: a cost up to it is no reason to begin with less
+
+
+def averaged_within(network: Network, norm: float, seconds: float = math.inf) -> Bound:
+    """K_4(p), or where `seconds` are not enough the least of what they are enough for: K_3, and K_4
+    of the network cut at every second, fourth, eighth stage ..., each no greater than the one
+    before it (docs/theory.md, proposition 25).
+
+    Returns an upper bound of Lip_p for p in {1, 2, inf}, shape `network.batch_shape`. Raises
+    OutOfTime where `seconds` are not enough for K_3.
+    """
+    with limited(seconds):
+        if left() == math.inf:
+            return Bound(averaged(network, norm))
+        least, reached = absolute(network, norm), 1
+        try:
+            for length in _lengths(network, norm):
+                parts = Parts(network, length)
+                value = norm_from_map(network, norm, parts.forward, parts.adjoint)
+                least, reached = torch.minimum(least, value), length
+        except OutOfTime:
+            whole = network.depth + 1
+            left_out = f"segments of at most {reached} of {whole} layers"
+            return Bound(least, status=Status.TIME, left=left_out)
+    return Bound(least)
+
+
+def _lengths(network: Network, norm: float) -> Iterator[int]:
+    """Of segments, doubled until they are whole; at once where that takes little time."""
+    length, whole = 2, network.depth + 1
+    if costs.averaged(network, norm) > CERTAIN * costs.SPEED * left():
+        while length < whole:
+            yield length
+            length *= 2
+    yield whole
 
 
 def averaged(network: Network, norm: float) -> Tensor:

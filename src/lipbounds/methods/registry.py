@@ -100,7 +100,7 @@ METHODS = (
     Method("K_1", "combettes_pesquet:combettes_pesquet", "$K_1$", cost=costs.combettes_pesquet),
     Method("K_2", "seqlip:seqlip", "$K_2$", L2, ("budget",), cost=costs.seqlip),
     Method("K_3", "absolute:absolute", "$K_3$", cost=costs.absolute),
-    Method("K_4", "averaged:averaged", "$K_4$", cost=costs.averaged),
+    Method("K_4", "averaged:averaged_within", "$K_4$", own=("seconds",), cost=costs.averaged),
     Method(
         "K_5",
         "ellipsoidal:ellipsoidal",

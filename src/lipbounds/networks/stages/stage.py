@@ -72,6 +72,10 @@ class Stage(ABC):
     def majorant(self, v: Tensor) -> Tensor:
         """(|C| + |R|) v >= |S v'| for all |v'| <= v, (..., n) -> (..., m)."""
 
+    def majorant_adjoint(self, w: Tensor) -> Tensor:
+        """(|C| + |R|)^T w for w >= 0, (..., m) -> (..., n), where there is a C."""
+        return self.center.absolute().adjoint(w) + self.radius.absolute().adjoint(w)
+
     @abstractmethod
     def norm(self, norm: float) -> float:
         """s(p) >= sup over T of || C + T R ||_p."""
