@@ -130,14 +130,20 @@ class _Schedule:
 
 
 def _side_by_side(stages: Sequence[SlopeStage], carried: int) -> SlopeStage:
-    parts, start, device = [], 0, stages[0].alpha.device
+    parts, start = [], 0
     for stage in stages:
-        own = torch.arange(start, start + stage.shape[0], device=device)
-        parts += [(function, own[index]) for function, index in stage.parts]
+        parts += [(function, _shifted(index, start, stage)) for function, index in stage.parts]
         start += stage.shape[0]
     if carried:
-        parts.append((identity(), torch.arange(start, start + carried, device=device)))
-    return SlopeStage(parts, start + carried, device)
+        parts.append((identity(), slice(start, start + carried)))
+    return SlopeStage(parts, start + carried, stages[0].alpha.device)
+
+
+def _shifted(index: Tensor | slice, start: int, stage: SlopeStage) -> Tensor | slice:
+    if isinstance(index, slice):
+        first, end, _ = index.indices(stage.shape[0])
+        return slice(first + start, end + start)
+    return index + start
 
 
 def _maxima_side_by_side(stages: Sequence[BetweenStage], carried: int) -> BetweenStage:

@@ -28,18 +28,16 @@ class Blocks(Operator):
         self.shape, self._device = (sum(heights), sum(widths)), torch.device(device)
 
     def apply(self, x):
-        inputs = x.split(self.widths, -1)
-        outputs = [x.new_zeros(*x.shape[:-1], height) for height in self.heights]
+        inputs, outputs = x.split(self.widths, -1), [None] * len(self.heights)
         for (i, j), part in self.parts.items():
-            outputs[i] = outputs[i] + part.apply(inputs[j])
-        return torch.cat(outputs, -1)
+            outputs[i] = _added(outputs[i], part.apply(inputs[j]))
+        return _side_by_side(outputs, self.heights, x)
 
     def adjoint(self, y):
-        outputs = y.split(self.heights, -1)
-        inputs = [y.new_zeros(*y.shape[:-1], width) for width in self.widths]
+        outputs, inputs = y.split(self.heights, -1), [None] * len(self.widths)
         for (i, j), part in self.parts.items():
-            inputs[j] = inputs[j] + part.adjoint(outputs[i])
-        return torch.cat(inputs, -1)
+            inputs[j] = _added(inputs[j], part.adjoint(outputs[i]))
+        return _side_by_side(inputs, self.widths, y)
 
     def absolute(self):
         return self._absolute
@@ -83,12 +81,13 @@ class Blocks(Operator):
         if index is None:
             return list(range(len(sizes)))
         ends = list(pairwise(accumulate(sizes, initial=0)))
-        inside = torch.zeros(sum(sizes), dtype=torch.bool, device=index.device)
-        inside[index] = True
-        kept = [k for k, (a, b) in enumerate(ends) if b > a and bool(inside[a:b].all())]
-        whole = [torch.arange(*ends[k], device=index.device) for k in kept]
-        same = len(kept) and torch.equal(torch.cat(whole), index)
-        return kept if same else None
+        if not bool((index[1:] > index[:-1]).all()):
+            return None
+        below = torch.searchsorted(index, index.new_tensor([0, *(b for _, b in ends)])).tolist()
+        listed = [b - a for a, b in pairwise(below)]
+        if any(count not in (0, size) for count, size in zip(listed, sizes, strict=True)):
+            return None
+        return [k for k, count in enumerate(listed) if count] or None
 
     def materialized(self):
         """A matrix of the blocks' matrices, dense where one of them is."""
@@ -147,6 +146,19 @@ class Blocks(Operator):
     @property
     def device(self):
         return self._device
+
+
+def _added(sum_: Tensor | None, term: Tensor) -> Tensor:
+    return term if sum_ is None else sum_ + term
+
+
+def _side_by_side(parts: Sequence[Tensor | None], sizes: Sequence[int], like: Tensor) -> Tensor:
+    """The parts as one vector, None being zeros."""
+    whole = [
+        like.new_zeros(*like.shape[:-1], size) if part is None else part
+        for part, size in zip(parts, sizes, strict=True)
+    ]
+    return torch.cat(whole, -1)
 
 
 def _entries(matrix: Operator) -> tuple[Tensor, Tensor]:

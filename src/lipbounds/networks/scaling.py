@@ -24,8 +24,9 @@ SLACK = 2.0**-480
 LEAST_NORMAL = 2.0**-1022
 POWERS, TINY = 8, 1e-300  # iterations for an estimated norm; of what is divided by
 Scaled = tuple[Operator | None, Tensor | int]  # the operator, None for itself; its exponent
-_KNOWN: WeakKeyDictionary[Operator, dict[int, Scaled]] = WeakKeyDictionary()  # operators are
-# immutable, and several bounds ask for the norms of the same scaled ones
+# Operators and networks are immutable, and several bounds ask for the same ones scaled.
+_KNOWN: WeakKeyDictionary[Operator, dict[int, Scaled]] = WeakKeyDictionary()
+_BALANCED: WeakKeyDictionary[Network, "Balanced"] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Balanced:
 def balanced(network: Network) -> Balanced:
     """The network with its maps scaled: exactly, but for entries that vanish beside the greatest of
     their map, which SLACK counts as well."""
+    if network not in _BALANCED:
+        _BALANCED[network] = _balanced(network)
+    return _BALANCED[network]
+
+
+def _balanced(network: Network) -> Balanced:
     affines, exponent, waiting = [], 0, 0
     for k, affine in enumerate(network.affines):
         if k:

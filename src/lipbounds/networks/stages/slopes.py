@@ -65,7 +65,7 @@ class SlopeStage(Stage):
         return Diagonal(torch.where(exact, half, outward(half, 1)))
 
     def evaluate(self, z):
-        if len(self.parts) == 1 and isinstance(self.parts[0][1], slice):
+        if len(self.parts) == 1 and self.parts[0][1] == slice(None):
             return self.parts[0][0].function(z)
         y = torch.empty_like(z)
         for function, index in self.parts:
@@ -90,13 +90,21 @@ class SlopeStage(Stage):
         return v * self._greatest_slopes
 
     def norm(self, norm):
+        return self._greatest_slope
+
+    @cached_property
+    def _greatest_slope(self) -> float:
         return float(self._greatest_slopes.max())
 
     def partition(self, norm):
+        return self._partition
+
+    @cached_property
+    def _partition(self) -> list[tuple[Tensor | None, float]]:
         """The neurons of slopes [1, 1], which carry a value on, apart from the others."""
         carried = (self.alpha == 1) & (self.beta == 1)
         if bool(carried.all()) or not bool(carried.any()):
-            return [(None, self.norm(norm))]
+            return [(None, self._greatest_slope)]
         parts = (part.nonzero().flatten() for part in (carried, ~carried))
         return [(part, float(self._greatest_slopes[part].max())) for part in parts]
 
@@ -131,7 +139,7 @@ class SlopeStage(Stage):
 
     kind = "stage of activations"
 
-    @property
+    @cached_property
     def _greatest_slopes(self) -> Tensor:
         return torch.maximum(self.alpha.abs(), self.beta.abs())
 
