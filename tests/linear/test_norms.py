@@ -208,3 +208,15 @@ def test_rounding_is_outward():
     assert float(outward(one, 1)) > 1 > float(inward(one, 1))
     with pytest.raises(lb.LipboundsError, match="too many"):
         gamma(2**53)
+
+
+@pytest.mark.parametrize("corner", [0.0, 3.0])
+def test_a_large_gram_matrix_at_which_lanczos_cannot_start(corner):
+    """Zero; and with a null vector where the iteration starts."""
+    start = torch.linspace(1.0, 2.0, 1200, dtype=torch.float64)
+    across = torch.randn(1200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    across -= start * (across @ start) / (start @ start)
+    across *= corner / across.norm()
+    gram = across.unsqueeze(1) * across
+    value = norms.largest_eigenvalue(gram, torch.tensor(1e-12, dtype=torch.float64))
+    assert corner**2 <= value <= corner**2 * (1 + 1e-8) + 1e-8

@@ -208,5 +208,9 @@ def _eigenvalue_estimate(symmetric: Tensor) -> Tensor:
     if symmetric.ndim > 2 or symmetric.is_cuda or symmetric.shape[-1] <= DENSE_EIGENVALUES:
         return torch.linalg.eigvalsh(symmetric)[..., -1]
     start = torch.linspace(1.0, 2.0, symmetric.shape[-1], dtype=torch.float64)
+    if not bool((symmetric @ start).any()):  # Lanczos would not start
+        return (
+            torch.linalg.eigvalsh(symmetric)[-1] if bool(symmetric.any()) else start.new_zeros(())
+        )
     value = eigsh(symmetric.numpy(), k=1, v0=start.numpy(), return_eigenvectors=False)
     return torch.tensor(value[0])
