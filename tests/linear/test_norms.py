@@ -14,7 +14,8 @@ from torch import nn
 
 import lipbounds as lb
 from lipbounds.arithmetic.rounding import gamma, inward, outward
-from lipbounds.linear import norms, rows
+from lipbounds.linear import norms, operators, rows
+from lipbounds.linear.blocks import Blocks
 from lipbounds.linear.norms import checked_norm, largest_eigenvalue, matrix_norm, operator_norm
 from lipbounds.linear.operators import Composition, Dense, Diagonal, Identity, Sparse
 
@@ -220,3 +221,49 @@ def test_a_large_gram_matrix_at_which_lanczos_cannot_start(corner):
     gram = across.unsqueeze(1) * across
     value = norms.largest_eigenvalue(gram, torch.tensor(1e-12, dtype=torch.float64))
     assert corner**2 <= value <= corner**2 * (1 + 1e-8) + 1e-8
+
+
+def numbers(m, n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return Dense(torch.randn(m, n, generator=generator, dtype=torch.float64))
+
+
+def multiple(size, factor):
+    return Diagonal(torch.full((size,), factor, dtype=torch.float64))
+
+
+BLOCKS = {
+    "one block": Blocks({(1, 0): numbers(3, 4, 0)}, [2, 3], [4, 1]),
+    "none": Blocks({}, [2, 3], [4]),
+    "apart": Blocks({(1, 0): numbers(3, 4, 0), (0, 1): numbers(2, 1, 1)}, [2, 3], [4, 1]),
+    "a row": Blocks(
+        {(0, 0): numbers(3, 4, 0), (0, 1): Identity(3), (0, 2): multiple(3, -0.5)}, [3], [4, 3, 3]
+    ),
+    "a column": Blocks({(0, 0): multiple(4, 1e-3), (1, 0): numbers(3, 4, 1)}, [4, 3], [4]),
+    "a column of identities": Blocks({(0, 0): Identity(2), (1, 0): Identity(2)}, [2, 2], [2]),
+}
+OTHERS = {
+    "two matrices in a row": Blocks(
+        {(0, 0): numbers(3, 4, 0), (0, 1): numbers(3, 2, 1)}, [3], [4, 2]
+    ),
+    "a diagonal that is no multiple": Blocks(
+        {(0, 0): numbers(2, 2, 0), (0, 1): Diagonal(torch.tensor([1.0, 2.0]).double())}, [2], [2, 2]
+    ),
+    "not in one line": Blocks(
+        {(0, 0): numbers(2, 2, 0), (0, 1): Identity(2), (1, 1): multiple(2, 2.0)}, [2, 2], [2, 2]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS | OTHERS)
+def test_spectral_norms_of_blocks(name, monkeypatch):
+    """Told by the blocks' norms where they can; then no matrix of their size is formed."""
+    operator = (BLOCKS | OTHERS)[name]
+    assert norms.blocks_tell(operator) == (name in BLOCKS)
+    matrix = operators.dense(operator).numpy()
+    for scale in (-40, 0, 300):
+        one = operator.scaled(torch.tensor(scale))
+        check(operator_norm(one, 2), np.linalg.norm(matrix, 2) * 2.0**scale)
+    monkeypatch.setattr(norms, "spectral_norm", lambda part: matrix_norm(part.weight, 2))
+    if name in BLOCKS:
+        check(operator_norm(operator.scaled(torch.tensor(1)), 2), 2 * np.linalg.norm(matrix, 2))

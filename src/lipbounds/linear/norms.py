@@ -56,7 +56,8 @@ def _operator_norm(operator: Operator, norm: float) -> Tensor:
     if isinstance(operator, Diagonal):
         return operator.diagonal.abs().max()
     if norm == 2:
-        return spectral_norm(operator)
+        found = _norm_of_blocks(operator) if isinstance(operator, Blocks) else None
+        return spectral_norm(operator) if found is None else found
     return absolute_sums(operator, norm).amax(-1)
 
 
@@ -103,6 +104,35 @@ def has_gram(operator: Operator) -> bool:
     """Whether its spectral norm is computed from its Gram matrix."""
     whole = isinstance(operator, Dense | Sparse)
     return min(operator.shape) <= (LARGEST_GRAM if whole else LARGEST_OF_PARTS)
+
+
+def _norm_of_blocks(operator: Blocks) -> Tensor | None:
+    """The spectral norm, where those of its blocks tell it (docs/theory.md, proposition 26)."""
+    if not blocks_tell(operator):
+        return None
+    norms = [operator_norm(part, 2) for part in operator.parts.values()]
+    norms = torch.stack(norms) if norms else torch.zeros(1, dtype=torch.float64).to(operator.device)
+    if _apart(operator):
+        return norms.amax()
+    return outward(vector_norm(norms, 2), len(norms) + 2)
+
+
+def blocks_tell(operator: Blocks) -> bool:
+    """Whether the spectral norms of its blocks tell its own: blocks that share no row and no
+    column, or a row or a column of blocks of which all but one are multiples of the identity."""
+    lines = [len({place[k] for place in operator.parts}) for k in (0, 1)]
+    others = sum(not _is_multiple_of_identity(part) for part in operator.parts.values())
+    return _apart(operator) or 1 in lines and others <= 1
+
+
+def _apart(operator: Blocks) -> bool:
+    return all(len({place[k] for place in operator.parts}) == len(operator.parts) for k in (0, 1))
+
+
+def _is_multiple_of_identity(operator: Operator) -> bool:
+    if isinstance(operator, Diagonal):
+        return bool((operator.diagonal == operator.diagonal[:1]).all())
+    return isinstance(operator, Identity)
 
 
 def _norm_by_parts(operator: Operator) -> Tensor:

@@ -7,7 +7,8 @@ solver's cost is not known beforehand, and counted as infinite.
 import math
 from typing import NamedTuple
 
-from ..linear.norms import has_gram
+from ..linear.blocks import Blocks
+from ..linear.norms import blocks_tell, has_gram
 from ..linear.operators import Operator
 from ..linear.torus import torus_cost
 from ..networks.network import Network
@@ -143,6 +144,8 @@ def _gram(m: int, n: int) -> float:
 
 def _spectral(operator: Operator) -> float:
     m, n = operator.shape
+    if isinstance(operator, Blocks) and blocks_tell(operator):
+        return operator.cost + sum(map(_spectral, operator.parts.values()))
     if operator.cost <= max(m, n):  # an entry for each row or column: an identity, a diagonal
         return float(operator.cost)
     if operator.cost >= m * n:
