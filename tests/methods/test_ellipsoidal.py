@@ -36,7 +36,7 @@ from lipbounds.studies.cases.analytic import sawtooth, square
 from lipbounds.studies.cases.random import gaussian
 
 NORMS = (1.0, 2.0, math.inf)
-few = settings(quick, max_examples=25)
+few = settings(quick, max_examples=15)
 
 
 def ellipsoidal(*arguments, **options):

@@ -1,6 +1,7 @@
 """What changed is made again, with what depends on it, and nothing else."""
 
 import os
+from textwrap import dedent
 
 import pytest
 
@@ -26,36 +27,47 @@ def after(*tests: str, **jobs: int) -> dict[str, int]:
 @pytest.mark.parametrize(
     "change, jobs",
     [
-        ("analytic: {test1: {levels: [1, 2]}}", after("test1", bounds_analytic=2)),
-        ("analytic: {test2: {families: [cube]}}", after("test2", bounds_analytic=1)),
-        ("random: {samples: 21}", after("test3", bounds_random=2)),
-        ("random: {limits: {K_5: {samples: 5}}}", after("test3", bounds_random=2)),
-        ("random: {limits: {K_5: {neurons: {2: 10}}}}", after("test3", bounds_random=2)),
-        ("random: {depths: [1, 2, 3]}", after("test3", bounds_random=1)),
-        ("mnist: {architectures: [small, avgpool]}", after("test4", train_mnist=1, bounds_mnist=1)),
-        ("mnist: {epochs: {small: 2}}", after("test4", train_mnist=1, bounds_mnist=1)),
-        ("mnist: {seeds: [0, 1]}", after("test4", train_mnist=1, bounds_mnist=1)),
-        ("mnist: {jacobians: 11}", after("test4", bounds_mnist=1)),
+        (
+            """
+            analytic: {test1: {levels: [1, 2]}}
+            random: {samples: 21}
+            mnist: {architectures: [small, avgpool]}
+            comparison: {widths: [2, 3]}
+            """,
+            after("test1", "test3", "test4", "test5", bounds_analytic=2, bounds_random=2)
+            | {"train_mnist": 1, "bounds_mnist": 1, "compare": 1},
+        ),
+        (
+            """
+            analytic: {test2: {families: [cube]}}
+            random: {limits: {K_5: {samples: 5}}}
+            mnist: {epochs: {small: 2}}
+            """,
+            after("test2", "test3", "test4", bounds_analytic=1, bounds_random=2)
+            | {"train_mnist": 1, "bounds_mnist": 1},
+        ),
+        (
+            "random: {limits: {K_5: {neurons: {2: 10}}}}\nmnist: {seeds: [0, 1]}",
+            after("test3", "test4", bounds_random=2, train_mnist=1, bounds_mnist=1),
+        ),
+        (
+            "random: {depths: [1, 2, 3]}\nmnist: {jacobians: 11}",
+            after("test3", "test4", bounds_random=1, bounds_mnist=1),
+        ),
         ("mnist: {options: {K_5: {seconds: 3}}}", after("test4", bounds_mnist=1)),
         ("mnist: {timeout: 11}", {"fetch_mnist": 1}),
-        (
-            "norms: [1, 2]",
-            after(*TESTS, **ALL),
-        ),
-        ("comparison: {widths: [2, 3]}", after("test5", compare=1)),
+        ("norms: [1, 2]", after(*TESTS, **ALL)),
     ],
 )
-def test_changed_value_of_the_configuration(quick, change, jobs):
-    assert quick.planned(change=change) == jobs
+def test_changed_values_of_the_configuration(quick, change, jobs):
+    """Of several tests at a time: each outdates its own."""
+    assert quick.planned(change=dedent(change)) == jobs
 
 
 @pytest.mark.parametrize(
     "file, jobs",
     [
-        (
-            CORE,
-            after(*TESTS, **ALL),
-        ),
+        (CORE, after(*TESTS, **ALL)),
         ("src/lipbounds/truth/milp.py", after("test5", compare=COMPARED)),
         (
             "src/lipbounds/truth/pieces.py",
@@ -70,10 +82,7 @@ def test_changed_value_of_the_configuration(quick, change, jobs):
             after("test4", "test5", train_mnist=2, bounds_mnist=1, compare=COMPARED),
         ),
         ("src/lipbounds/studies/plotting/style.py", FIGURES),
-        (
-            "src/lipbounds/studies/tables.py",
-            FIGURES | TABLES,
-        ),
+        ("src/lipbounds/studies/tables.py", FIGURES | TABLES),
         ("src/lipbounds/methods/lipopt.py", after("test5", compare=COMPARED)),
         ("src/lipbounds/methods/seqlip.py", after(*TESTS, **ALL)),
         ("workflow/scripts/table.py", TABLES),
