@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..arithmetic.rounding import finite
 from ..clock import OutOfTime, left, limited
+from ..networks import plane
 from ..networks.averaged_map import averaged_adjoint, averaged_map
 from ..networks.cut import Parts
 from ..networks.network import Network
@@ -22,9 +23,10 @@ CERTAIN = 0.1  # of the seconds: a cost up to it is no reason to begin with less
 
 
 def averaged_within(network: Network, norm: float, seconds: float = math.inf) -> Bound:
-    """K_4(p), or where `seconds` are not enough the least of what they are enough for: K_3, and K_4
-    of the network cut at every second, fourth, eighth stage ..., each no greater than the one
-    before it (docs/theory.md, proposition 25).
+    """K_4(p), or where `seconds` are not enough the least of what they are enough for: K_3; in
+    l-infinity K_4 without the edges of images, for stages behind convolutions (proposition 27 of
+    docs/theory.md); and K_4 of the network cut at every second, fourth, eighth stage ..., each no
+    greater than the one before it (proposition 25).
 
     Returns an upper bound of Lip_p for p in {1, 2, inf}, shape `network.batch_shape`. Raises
     OutOfTime where `seconds` are not enough for K_3.
@@ -34,6 +36,8 @@ def averaged_within(network: Network, norm: float, seconds: float = math.inf) ->
             return Bound(averaged(network, norm))
         least, reached = absolute(network, norm), 1
         try:
+            if norm == math.inf and _dear(network, norm) and plane.reached(network) > 1:
+                least = torch.minimum(least, plane.plane_sums(network).max())
             for length in _lengths(network, norm):
                 parts = Parts(network, length)
                 value = norm_from_map(network, norm, parts.forward, parts.adjoint)
@@ -45,10 +49,15 @@ def averaged_within(network: Network, norm: float, seconds: float = math.inf) ->
     return Bound(least)
 
 
+def _dear(network: Network, norm: float) -> bool:
+    """Whether it may be wise to begin with less."""
+    return costs.averaged(network, norm) > CERTAIN * costs.SPEED * left()
+
+
 def _lengths(network: Network, norm: float) -> Iterator[int]:
     """Of segments, doubled until they are whole; at once where that takes little time."""
     length, whole = 2, network.depth + 1
-    if costs.averaged(network, norm) > CERTAIN * costs.SPEED * left():
+    if _dear(network, norm):
         while length < whole:
             yield length
             length *= 2

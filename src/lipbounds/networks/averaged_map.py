@@ -6,36 +6,48 @@ over the subsets of cuts of |segment| ... |segment| v. At an implicit pool r = m
 on the pool's input. F_4(v) >= |J| v for every linearisation J of the network.
 """
 
+from collections.abc import Callable, Sequence
+
 from torch import Tensor
 
 from ..arithmetic.rounding import gamma, outward
 from .network import Network
 from .segments import pulled_back, radius, row_blocks, zeros
 
+Total = Callable[[Network, int, Sequence[Tensor], Tensor], Tensor]
+
 
 def averaged_map(network: Network, v: Tensor) -> Tensor:
-    """F_4(v) for v >= 0 of shape (c, n_0), one vector per row; returns (..., c, n_out).
+    """F_4(v) for v >= 0 of shape (c, n_0), one vector per row; returns (..., c, n_out)."""
+    return recursion(network, v, segments_total)
 
-    Rounded outward: the error of a computed segment is at most gamma |R_k| |W_{k-1}| |C_{k-1}| ...
-    |W_j|, and the vectors that gamma multiplies obey a recursion of their own (`through`).
-    """
-    count, error = v.shape[-2], gamma(network.terms)
+
+def recursion(network: Network, v: Tensor, total: Total) -> Tensor:
+    """F(v) by bounds on |R_k z_k|, (..., c, rows of R_k): `total(network, k, r, through)` makes
+    them of r[j], those on the deviations |e_j| of the stages before. For rounding, through is
+    sum_j |W_{k-1}| |C_{k-1}| ... |W_j| r_j."""
     r = [zeros(network, *v.shape[-2:]) + v]
-    through = r[0]  # sum_j |W_{k-1}| |C_{k-1}| ... |W_j| r_j, before the next affine map
+    through = r[0]
     for k in range(1, network.depth + 2):
-        total = zeros(network, count, radius(network, k).shape[0])
-        for rows in row_blocks(network, k):
-            for j, block in pulled_back(network, k, rows):
-                total[..., rows] += block.times(r[j])
         through = network.affines[k - 1].operator.majorant().apply(through)
-        total = outward(total, network.terms)
-        total = total + error * radius(network, k).majorant().apply(through)
+        bound = total(network, k, r, through)
         if k > network.depth:
-            return total
+            return bound
         stage = network.stages[k - 1]
-        r.append(stage.spread(total))
+        r.append(stage.spread(bound))
         through = r[k] if stage.center is None else r[k] + stage.center.majorant().apply(through)
     raise AssertionError("unreachable: the loop returns at the output")
+
+
+def segments_total(network: Network, k: int, r: Sequence[Tensor], through: Tensor) -> Tensor:
+    """sum_j |A_{k<-j}| r_j, rounded outward: the error of a computed segment is at most gamma |R_k|
+    |W_{k-1}| |C_{k-1}| ... |W_j|."""
+    total = zeros(network, r[0].shape[-2], radius(network, k).shape[0])
+    for rows in row_blocks(network, k):
+        for j, block in pulled_back(network, k, rows):
+            total[..., rows] += block.times(r[j])
+    error = gamma(network.terms) * radius(network, k).majorant().apply(through)
+    return outward(total, network.terms) + error
 
 
 def averaged_adjoint(network: Network, w: Tensor) -> Tensor:

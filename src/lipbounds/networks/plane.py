@@ -1,0 +1,163 @@
+"""F_4 of convolutions without the edges of their images: rows at one position for each channel.
+
+A convolution of the zero-padded image is one of the whole plane, where beyond the image all values
+are 0; a stage whose interval holds 0 may be said to act there too. So F_4 of the network on the
+plane bounds the network's linearisations (docs/theory.md, proposition 27). There a segment is a
+convolution by a composed kernel, and where r is constant on each channel so is |A| r: what it
+costs does not depend on the size of the image.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv_transpose2d
+
+from ..arithmetic.rounding import gamma, outward
+from ..clock import check
+from ..linear.operators import Convolution, Identity, slices
+from .averaged_map import recursion, segments_total
+from .network import Network
+
+
+def plane_sums(network: Network) -> Tensor:
+    """F(1) >= |J| 1 for every linearisation J, (n_out,): stages behind convolutions by the plane,
+    the others by their own segments. For single networks."""
+    ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
+    return recursion(network, ones, _Plane(network).total).squeeze(0)
+
+
+def reached(network: Network) -> int:
+    """How many stages, counting the output, only convolutions lead to from the input or from the
+    last implicit pool."""
+    plane = _Plane(network)
+    return sum(plane.chain(k) is not None for k in range(1, network.depth + 2))
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """C and R of a stage, each (channels,), widened to hold slope 0 where a map behind it reads
+    beyond the image."""
+
+    center: Tensor
+    radius: Tensor
+
+
+class _Plane:
+    def __init__(self, network: Network):
+        self.network = network
+        self.maps = _convolutions(network)
+        self.roundings = max(len(affine.operator.factors) for affine in network.affines)
+        self.stages = [self._channels(k) for k in range(1, network.depth + 1)]
+        self.r: dict[int, Tensor] = {}  # bounds of deviations on the plane, by stages
+
+    def total(self, network: Network, k: int, r: Sequence[Tensor], through: Tensor) -> Tensor:
+        """A bound on |R_k z_k|, as `recursion` takes it."""
+        convolutions = self.chain(k)
+        if convolutions is None:
+            return segments_total(network, k, r, through)
+        bound = self._bound(k, convolutions, r)  # of |z_k|, on channels
+        channels = None if k > network.depth else self.stages[k - 1]
+        if channels is not None:
+            self.r[k] = outward(channels.radius * bound, 1)
+        shape = convolutions[0].out_shape
+        everywhere = bound.reshape(-1, 1).expand(shape[0], shape[1] * shape[2]).reshape(1, -1)
+        if k > network.depth or network.stages[k - 1].center is None:
+            return everywhere
+        return outward(network.stages[k - 1].radius.absolute().apply(everywhere), 1)
+
+    def chain(self, k: int) -> list[Convolution] | None:
+        """The convolutions before stage k, the last one first, back to a cut or to the input."""
+        network, found = self.network, []
+        if network.batch_shape or k <= network.depth and not self._fits(k):
+            return None
+        for j in range(k - 1, -1, -1):
+            one = self.maps[j]
+            if one is None or found and found[-1].image_shape != one.out_shape:
+                return None
+            found.append(one)
+            if j == 0 or network.stages[j - 1].center is None:
+                return found
+            if self.stages[j - 1] is None:
+                return None
+        raise AssertionError("unreachable: the loop returns at the input")
+
+    def _fits(self, k: int) -> bool:
+        return self.stages[k - 1] is not None or self.network.stages[k - 1].center is None
+
+    def _channels(self, k: int) -> _Channels | None:
+        """Of stage k; None where its slopes are not the same all over each channel."""
+        stage, behind = self.network.stages[k - 1], self.maps[k]
+        before = self.maps[k - 1]
+        if not stage.entrywise or before is None:
+            return None
+        ends = [end.reshape(before.out_shape[0], -1) for end in stage.slopes()]
+        if any(bool((end != end[:, :1]).any()) for end in ends):
+            return None
+        alpha, beta = (end[:, 0] for end in ends)
+        if behind is not None and any(behind.padding):
+            alpha, beta = alpha.clamp(max=0.0), beta.clamp(min=0.0)
+        center = (alpha + beta) / 2
+        half = torch.maximum(beta - center, center - alpha)
+        exact = (center + half == beta) & (center - half == alpha)
+        return _Channels(center, torch.where(exact, half, outward(half, 1)))
+
+    def _bound(self, k: int, convolutions: Sequence[Convolution], r: Sequence[Tensor]) -> Tensor:
+        """sum_j |W_{k-1} C_{k-1} ... C_{j+1} W_j| r_j at any position, for each channel."""
+        outputs, width = convolutions[0].out_shape[0], 4 * _row_entries(convolutions)
+        blocks = [self._rows_bound(k, convolutions, r, rows) for rows in slices(outputs, width)]
+        return torch.cat(blocks)
+
+    def _rows_bound(self, k, convolutions, r, rows: slice) -> Tensor:
+        block = torch.eye(convolutions[0].out_shape[0], dtype=torch.float64)
+        block = block.to(self.network.device)[rows]
+        majorant, block = block, block[:, :, None, None]
+        total, size, terms = 0.0, 0.0, self.network.terms + 2 * self.roundings * (k + 1)
+        for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
+            check(f"the segments that end at stage {k} of {self.network.depth + 1}")
+            block = _pulled(block, one)
+            majorant = _pulled(majorant[:, :, None, None], one.absolute()).sum((2, 3))
+            bound = self.r.get(j)
+            if bound is None:  # the input, or a cut
+                bound = r[j].reshape(one.image_shape[0], -1).amax(1)
+            terms += block[0].numel()
+            total = total + block.abs().sum((2, 3)) @ bound
+            size = size + majorant @ bound
+            if one is not convolutions[-1]:
+                center = self.stages[j - 1].center
+                block, majorant = block * center[:, None, None], majorant * center.abs()
+        return outward(total, terms) + gamma(terms) * outward(size, terms)
+
+
+def _convolutions(network: Network) -> list[Convolution | None]:
+    """Each affine map as a convolution, if it is one; the identity behind one, as it stands before
+    a pool, by a kernel of one pixel."""
+    found = []
+    for affine in network.affines:
+        one = affine.operator.as_convolution
+        before = found[-1] if found else None
+        if isinstance(affine.operator, Identity) and before is not None:
+            shape = before.out_shape
+            if affine.operator.shape[1] == math.prod(shape):
+                kernel = torch.ones(shape[0], 1, 1, 1, dtype=torch.float64)
+                one = Convolution(kernel.to(network.device), shape, groups=shape[0])
+        found.append(one)
+    return found
+
+
+def _pulled(rows: Tensor, one: Convolution) -> Tensor:
+    """The rows times the convolution of the plane: (b, outputs, h, w) -> (b, inputs, h', w')."""
+    return conv_transpose2d(rows, one.kernel, None, one.stride, 0, 0, one.groups, one.dilation)
+
+
+def _row_entries(convolutions: Sequence[Convolution]) -> int:
+    """The most entries of a row, as it is pulled back through them."""
+    sides, most = [1, 1], 1
+    for one in convolutions:
+        for axis, taps in enumerate(one.kernel.shape[2:]):
+            step = (sides[axis] - 1) * one.stride[axis]
+            sides[axis] = step + one.dilation[axis] * (taps - 1) + 1
+        most = max(most, one.image_shape[0] * sides[0] * sides[1])
+    return most

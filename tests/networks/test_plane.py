@@ -1,0 +1,176 @@
+"""F_4 without the edges of images: against F_4 itself, linearisations, and its definition."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import lipbounds as lb
+from lipbounds.methods import averaged, costs
+from lipbounds.networks import plane
+from lipbounds.networks.averaged_map import averaged_map
+from lipbounds.networks.plane import plane_sums, reached
+from lipbounds.results import Status
+
+SIDE = 9
+ROUNDING = 1 + 1e-12
+
+
+def conv(i, o, taps=3, **options):
+    return nn.Conv2d(i, o, taps, **options)
+
+
+def normed(channels):
+    norm = nn.BatchNorm2d(channels)
+    norm.running_var.uniform_(0.5, 2.0)
+    norm.weight.data.uniform_(-1.0, 1.0)
+    return norm
+
+
+RELU, LEAKY, FLAT = nn.ReLU(), nn.LeakyReLU(0.25), nn.Flatten()
+torch.manual_seed(0)
+WITHOUT_PADDING = {  # and how many stages, with the output, convolutions alone lead to
+    "chain": (3, [conv(2, 3), RELU, conv(3, 3), LEAKY, conv(3, 2)]),
+    "strided": (2, [conv(2, 3, stride=2), RELU, conv(3, 4, 2), RELU, FLAT, nn.Linear(36, 3)]),
+    "dilated": (
+        3,
+        [conv(2, 4, dilation=(2, 1)), nn.Sigmoid(), conv(4, 4, groups=2), RELU, conv(4, 2, 1)],
+    ),
+    "averaged": (  # average pooling has no kernel here
+        1,
+        [conv(2, 3), RELU, nn.AvgPool2d(2), normed(3), LEAKY, FLAT, nn.Linear(27, 2)],
+    ),
+    "pooled": (
+        4,
+        [conv(2, 3), RELU, nn.MaxPool2d(2), conv(3, 3, 2), RELU, conv(3, 3, 1), RELU, FLAT]
+        + [nn.Linear(12, 4), RELU, nn.Linear(4, 2)],
+    ),
+}
+PADDED = {
+    "padded": (
+        3,
+        [conv(2, 3, padding=1), RELU, conv(3, 3, padding=1), LEAKY, conv(3, 2, padding=1)],
+    ),
+    "widened": (
+        3,
+        [conv(2, 3), nn.LeakyReLU(0.5), conv(3, 3, padding=(0, 2)), RELU]
+        + [conv(3, 3, padding=2, stride=2), LEAKY, FLAT, nn.Linear(72, 3)],
+    ),
+    "depthwise": (  # nor has batch norm alone
+        3,
+        [conv(2, 2, groups=2, padding=1), nn.PReLU(2, 0.3), conv(2, 4, 1), nn.Tanh()]
+        + [nn.MaxPool2d(3, 2, 1), normed(4), LEAKY, conv(4, 4, padding=1, stride=2), RELU, FLAT]
+        + [nn.Linear(36, 3), RELU, nn.Linear(3, 3)],
+    ),
+}
+MODULES = WITHOUT_PADDING | PADDED
+
+
+def network_of(name):
+    return of_layers(MODULES[name][1])
+
+
+def of_layers(layers):
+    return lb.from_torch(nn.Sequential(*layers).double().eval(), (2, SIDE, SIDE))
+
+
+def f_4(network):
+    return averaged_map(network, torch.ones(1, network.input_size, dtype=torch.float64))[0]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_reaches_what_convolutions_lead_to(name):
+    assert reached(network_of(name)) == MODULES[name][0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", WITHOUT_PADDING)
+def test_without_padding_it_is_f_4(name):
+    network = network_of(name)
+    torch.testing.assert_close(plane_sums(network), f_4(network), rtol=1e-11, atol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", MODULES)
+def test_above_every_linearisation(name):
+    """Slopes at the ends of their intervals, drawn and then improved neuron by neuron."""
+    network = network_of(name)
+    bound = plane_sums(network) * ROUNDING
+    generator = torch.Generator().manual_seed(1)
+    signs = [torch.randint(2, (s.shape[1],), generator=generator) for s in network.stages]
+    for step in range(300):
+        rows = torch.eye(network.output_size, dtype=torch.float64)
+        for k in range(network.depth, -1, -1):
+            rows = network.affines[k].operator.adjoint(rows)
+            if k == 0:
+                break
+            stage = network.stages[k - 1]
+            if stage.entrywise:
+                rows = rows * torch.where(signs[k - 1] == 1, *reversed(stage.slopes()))
+            else:  # a pool picks the largest of a drawn vector
+                rows = stage.pullback(
+                    torch.randn(stage.shape[1], generator=generator).double(), rows
+                )
+        sums = rows.abs().sum(1)
+        assert bool((sums <= bound).all()), step
+        share = 0.5 if step < 150 else 0.05
+        signs = [
+            torch.where(torch.rand(len(s), generator=generator) < share, 1 - s, s) for s in signs
+        ]
+
+
+@torch.no_grad()
+def test_far_from_the_edges_it_is_f_4():
+    """Of the network with slopes widened to hold 0, in the middle of a large image."""
+    torch.manual_seed(2)
+    one, two, three = conv(2, 3, padding=1), conv(3, 3, padding=1, stride=2), conv(3, 2, padding=1)
+    made = []
+    for slope in (0.25, 0.0):
+        leaky = nn.LeakyReLU(slope)
+        module = nn.Sequential(one, leaky, two, leaky, three).double()
+        made.append(lb.from_torch(module, (2, 31, 31)))
+    found = plane_sums(made[0]).reshape(2, 16, 16)
+    wanted = f_4(made[1]).reshape(2, 16, 16)
+    assert bool((found == found[:, :1, :1]).all())
+    torch.testing.assert_close(found[:, 8, 8], wanted[:, 8, 8], rtol=1e-12, atol=0)
+    assert bool((f_4(made[0]).reshape(2, 16, 16) <= found * ROUNDING).all())
+
+
+def test_what_it_does_not_reach_has_its_own_segments():
+    dense = lb.from_weights([torch.randn(4, 3), torch.randn(4, 4), torch.randn(2, 4)])
+    with torch.no_grad():
+        torch.testing.assert_close(plane_sums(dense), f_4(dense), rtol=0, atol=0)
+    slopes = torch.nn.PReLU(3 * 49)  # one for each pixel
+    slopes.weight.data.uniform_(0, 1)
+    layers = [conv(2, 3), nn.Flatten(), slopes, nn.Linear(147, 2)]
+    network = of_layers(layers)
+    assert reached(network) == 0
+    with torch.no_grad():
+        torch.testing.assert_close(plane_sums(network), f_4(network), rtol=1e-12, atol=0)
+
+
+@torch.no_grad()
+def test_scales_and_blocks_of_rows_do_not_matter(monkeypatch):
+    network = network_of("widened")
+    once = plane_sums(network)
+    monkeypatch.setattr("lipbounds.linear.operators.BLOCK_ENTRIES", 500)
+    torch.testing.assert_close(plane_sums(network), once, rtol=1e-11, atol=0)
+
+
+def test_k_4_within_a_time_takes_it_first(monkeypatch):
+    network = network_of("padded")
+    with torch.no_grad():
+        wanted = float(plane_sums(network).max())
+    assert wanted < lb.bound(network, "K_3", math.inf).upper
+    monkeypatch.setattr(costs, "SPEED", 1.0)  # everything is dear
+    monkeypatch.setattr(averaged, "Parts", stop)
+    found = lb.bound(network, "K_4", math.inf, seconds=1000.0)
+    assert found.upper == pytest.approx(wanted, rel=1e-9) and found.status is Status.TIME
+    monkeypatch.setattr(plane, "plane_sums", stop)
+    found = lb.bound(network, "K_4", math.inf, seconds=1000.0)
+    assert found.upper == lb.bound(network, "K_3", math.inf).upper
+
+
+def stop(*_):
+    raise averaged.OutOfTime("the limit of seconds is over")
