@@ -19,7 +19,7 @@ from . import costs
 from .absolute import absolute
 from .monotone import norm_from_map
 
-CERTAIN = 0.1  # of the seconds: a cost up to it is no reason to begin with less
+CERTAIN = 0.3  # of the seconds: a cost up to it is no reason to begin with less
 
 
 def averaged_within(network: Network, norm: float, seconds: float = math.inf) -> Bound:
