@@ -10,7 +10,7 @@ import lipbounds as lb
 from lipbounds.methods import averaged, costs
 from lipbounds.networks import plane
 from lipbounds.networks.averaged_map import averaged_map
-from lipbounds.networks.plane import plane_sums, reached
+from lipbounds.networks.plane import plane_columns, plane_sums, reached
 from lipbounds.results import Status
 
 SIDE = 9
@@ -96,7 +96,7 @@ def test_without_padding_it_is_f_4(name):
 def test_above_every_linearisation(name):
     """Slopes at the ends of their intervals, drawn and then improved neuron by neuron."""
     network = network_of(name)
-    bound = plane_sums(network) * ROUNDING
+    bound, columns = plane_sums(network) * ROUNDING, plane_columns(network) * ROUNDING
     generator = torch.Generator().manual_seed(1)
     signs = [torch.randint(2, (s.shape[1],), generator=generator) for s in network.stages]
     for step in range(300):
@@ -112,8 +112,8 @@ def test_above_every_linearisation(name):
                 rows = stage.pullback(
                     torch.randn(stage.shape[1], generator=generator).double(), rows
                 )
-        sums = rows.abs().sum(1)
-        assert bool((sums <= bound).all()), step
+        assert bool((rows.abs().sum(1) <= bound).all()), step
+        assert bool(rows.abs().sum(0).max() <= columns), step
         share = 0.5 if step < 150 else 0.05
         signs = [
             torch.where(torch.rand(len(s), generator=generator) < share, 1 - s, s) for s in signs
@@ -137,6 +137,28 @@ def test_far_from_the_edges_it_is_f_4():
     assert bool((f_4(made[0]).reshape(2, 16, 16) <= found * ROUNDING).all())
 
 
+@torch.no_grad()
+def test_columns_of_a_large_image_without_strides_are_those_of_f_4():
+    torch.manual_seed(3)
+    layers = [conv(2, 3), RELU, conv(3, 3, dilation=2), LEAKY, conv(3, 4, 1), RELU, conv(4, 2)]
+    network = lb.from_torch(nn.Sequential(*layers).double(), (2, 21, 21))
+    wanted = averaged.averaged(network, 1.0)
+    torch.testing.assert_close(plane_columns(network), wanted, rtol=1e-10, atol=0)
+    strided = nn.Sequential(conv(2, 3, stride=2), RELU, conv(3, 2, 2)).double()  # one stage: phases
+    network = lb.from_torch(strided, (2, 21, 21))
+    wanted = averaged.averaged(network, 1.0)
+    assert wanted <= plane_columns(network) * ROUNDING <= 2 * wanted
+
+
+@torch.no_grad()
+def test_columns_of_one_strided_convolution():
+    """By the phases of the positions."""
+    for layer in (conv(2, 3, 5, stride=2), conv(2, 2, (3, 4), stride=(3, 2), padding=2)):
+        network = lb.from_torch(layer.double(), (2, 30, 30))
+        wanted = lb.bound(network, "K_star", 1).upper
+        assert float(plane_columns(network)) == pytest.approx(wanted, rel=1e-10)
+
+
 def test_what_it_does_not_reach_has_its_own_segments():
     dense = lb.from_weights([torch.randn(4, 3), torch.randn(4, 4), torch.randn(2, 4)])
     with torch.no_grad():
@@ -153,23 +175,25 @@ def test_what_it_does_not_reach_has_its_own_segments():
 @torch.no_grad()
 def test_scales_and_blocks_of_rows_do_not_matter(monkeypatch):
     network = network_of("widened")
-    once = plane_sums(network)
+    once, columns = plane_sums(network), plane_columns(network)
     monkeypatch.setattr("lipbounds.linear.operators.BLOCK_ENTRIES", 500)
     torch.testing.assert_close(plane_sums(network), once, rtol=1e-11, atol=0)
+    torch.testing.assert_close(plane_columns(network), columns, rtol=1e-11, atol=0)
 
 
-def test_k_4_within_a_time_takes_it_first(monkeypatch):
+@pytest.mark.parametrize("norm, name", [(math.inf, "plane_sums"), (1, "plane_columns")])
+def test_k_4_within_a_time_takes_it_first(norm, name, monkeypatch):
     network = network_of("padded")
     with torch.no_grad():
-        wanted = float(plane_sums(network).max())
-    assert wanted < lb.bound(network, "K_3", math.inf).upper
+        wanted = float(getattr(plane, name)(network).max())
+    assert wanted < lb.bound(network, "K_3", norm).upper
     monkeypatch.setattr(costs, "SPEED", 1.0)  # everything is dear
     monkeypatch.setattr(averaged, "Parts", stop)
-    found = lb.bound(network, "K_4", math.inf, seconds=1000.0)
+    found = lb.bound(network, "K_4", norm, seconds=1000.0)
     assert found.upper == pytest.approx(wanted, rel=1e-9) and found.status is Status.TIME
-    monkeypatch.setattr(plane, "plane_sums", stop)
-    found = lb.bound(network, "K_4", math.inf, seconds=1000.0)
-    assert found.upper == lb.bound(network, "K_3", math.inf).upper
+    monkeypatch.setattr(plane, name, stop)
+    found = lb.bound(network, "K_4", norm, seconds=1000.0)
+    assert found.upper == lb.bound(network, "K_3", norm).upper
 
 
 def stop(*_):

@@ -23,10 +23,10 @@ CERTAIN = 0.3  # of the seconds: a cost up to it is no reason to begin with less
 
 
 def averaged_within(network: Network, norm: float, seconds: float = math.inf) -> Bound:
-    """K_4(p), or where `seconds` are not enough the least of what they are enough for: K_3; in
-    l-infinity K_4 without the edges of images, for stages behind convolutions (proposition 27 of
-    docs/theory.md); and K_4 of the network cut at every second, fourth, eighth stage ..., each no
-    greater than the one before it (proposition 25).
+    """K_4(p), or where `seconds` are not enough the least of what they are enough for: K_3; in l1
+    and l-infinity K_4 without the edges of images, for stages behind convolutions (proposition 27
+    of docs/theory.md); and K_4 of the network cut at every second, fourth, eighth stage ..., each
+    no greater than the one before it (proposition 25).
 
     Returns an upper bound of Lip_p for p in {1, 2, inf}, shape `network.batch_shape`. Raises
     OutOfTime where `seconds` are not enough for K_3.
@@ -36,8 +36,9 @@ def averaged_within(network: Network, norm: float, seconds: float = math.inf) ->
             return Bound(averaged(network, norm))
         least, reached = absolute(network, norm), 1
         try:
-            if norm == math.inf and _dear(network, norm) and plane.reached(network) > 1:
-                least = torch.minimum(least, plane.plane_sums(network).max())
+            if norm != 2 and _dear(network, norm) and plane.reached(network) > 1:
+                on_plane = plane.plane_columns if norm == 1 else plane.plane_sums
+                least = torch.minimum(least, on_plane(network).amax())
             for length in _lengths(network, norm):
                 parts = Parts(network, length)
                 value = norm_from_map(network, norm, parts.forward, parts.adjoint)

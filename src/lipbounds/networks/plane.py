@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv_transpose2d
+from torch.nn.functional import conv_transpose2d, pad
 
 from ..arithmetic.rounding import gamma, outward
 from ..clock import check
 from ..linear.operators import Convolution, Identity, slices
 from .averaged_map import recursion, segments_total
 from .network import Network
+from .segments import pulled_back, radius, row_blocks, zeros
 
 
 def plane_sums(network: Network) -> Tensor:
@@ -27,6 +28,12 @@ def plane_sums(network: Network) -> Tensor:
     the others by their own segments. For single networks."""
     ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
     return recursion(network, ones, _Plane(network).total).squeeze(0)
+
+
+def plane_columns(network: Network) -> Tensor:
+    """At least the greatest column sum of |J| for every linearisation J, 0-d, by the transposed
+    recursion. For single networks."""
+    return _Plane(network).columns()
 
 
 def reached(network: Network) -> int:
@@ -51,7 +58,7 @@ class _Plane:
         self.maps = _convolutions(network)
         self.roundings = max(len(affine.operator.factors) for affine in network.affines)
         self.stages = [self._channels(k) for k in range(1, network.depth + 1)]
-        self.r: dict[int, Tensor] = {}  # bounds of deviations on the plane, by stages
+        self.r: dict[int, Tensor] = {}  # by stages: bounds of deviations on the plane, or weights
 
     def total(self, network: Network, k: int, r: Sequence[Tensor], through: Tensor) -> Tensor:
         """A bound on |R_k z_k|, as `recursion` takes it."""
@@ -67,6 +74,62 @@ class _Plane:
         if k > network.depth or network.stages[k - 1].center is None:
             return everywhere
         return outward(network.stages[k - 1].radius.absolute().apply(everywhere), 1)
+
+    def columns(self) -> Tensor:
+        """Weights s_j with sum_i |f_i| <= sum s_j^T |h_j| over the stages not yet passed, from the
+        output back; of stages on the plane, `self.r` holds those that other such stages give."""
+        network, last = self.network, self.network.depth + 1
+        s = [zeros(network, affine.operator.shape[1]) for affine in network.affines]
+        s.append(zeros(network, network.output_size) + 1.0)
+        for k in range(last, 0, -1):
+            s[k] = outward(s[k], network.terms)
+            if k < last and network.stages[k - 1].center is None:
+                s[k] = outward(network.stages[k - 1].majorant_adjoint(s[k]), network.terms)
+            convolutions = self.chain(k)
+            if convolutions is None:
+                self._own_segments(k, s)
+            else:
+                self._plane_segments(k, convolutions, s)
+        return outward(s[0], network.terms).amax()
+
+    def _own_segments(self, k: int, s: list[Tensor]) -> None:
+        """Adds |A_{k<-j}|^T s_k to s_j."""
+        network = self.network
+        for rows in row_blocks(network, k):
+            for j, block in pulled_back(network, k, rows):
+                s[j] += block.transposed_times(s[k][None, rows]).squeeze(0)
+        through = radius(network, k).majorant().adjoint(s[k])
+        for j in range(k - 1, -1, -1):
+            through = network.affines[j].operator.majorant().adjoint(through)
+            s[j] += gamma(network.terms) * outward(through, network.terms)
+            if j == 0 or network.stages[j - 1].center is None:
+                return
+            through = network.stages[j - 1].center.majorant().adjoint(through)
+
+    def _plane_segments(self, k: int, convolutions: Sequence[Convolution], s: list[Tensor]) -> None:
+        """The same where the segments are convolutions: weights constant on channels."""
+        channels, weights = convolutions[0].out_shape[0], s[k]
+        if k <= self.network.depth and self.stages[k - 1] is not None:
+            weights = self.network.stages[k - 1].radius.absolute().adjoint(weights)
+        weights = weights.reshape(channels, -1).amax(1)
+        if k in self.r:
+            weights = weights + self.stages[k - 1].radius * self.r[k]
+        weights = outward(weights, 3)
+        width, sums, sizes = 4 * _row_entries(convolutions), {}, {}
+        for rows in slices(channels, width):
+            for j, block, majorant in self._pulled_back(k, convolutions, rows):
+                sums[j] = sums.get(j, 0.0) + torch.einsum("b,bchw->chw", weights[rows], block.abs())
+                sizes[j] = sizes.get(j, 0.0) + weights[rows] @ majorant
+        stride, terms = (1, 1), self.network.terms + 2 * self.roundings * (k + 1)
+        for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
+            stride = stride[0] * one.stride[0], stride[1] * one.stride[1]
+            terms += channels * sums[j][0].numel()
+            column = outward(_by_phases(sums[j], stride), terms)
+            column = column + gamma(terms) * outward(sizes[j], terms)
+            if one is convolutions[-1]:  # the input, or a cut
+                s[j] += column.repeat_interleave(len(s[j]) // len(column))
+            else:
+                self.r[j] = outward(self.r.get(j, 0.0) + column, 1)
 
     def chain(self, k: int) -> list[Convolution] | None:
         """The convolutions before stage k, the last one first, back to a cut or to the input."""
@@ -111,24 +174,44 @@ class _Plane:
         return torch.cat(blocks)
 
     def _rows_bound(self, k, convolutions, r, rows: slice) -> Tensor:
+        total, size, terms = 0.0, 0.0, self.network.terms + 2 * self.roundings * (k + 1)
+        for j, block, majorant in self._pulled_back(k, convolutions, rows):
+            bound = self.r.get(j)
+            if bound is None:  # the input, or a cut
+                bound = r[j].reshape(block.shape[1], -1).amax(1)
+            terms += block[0].numel()
+            total = total + block.abs().sum((2, 3)) @ bound
+            size = size + majorant @ bound
+        return outward(total, terms) + gamma(terms) * outward(size, terms)
+
+    def _pulled_back(self, k: int, convolutions: Sequence[Convolution], rows: slice):
+        """(j, rows of W_{k-1} C_{k-1} ... C_{j+1} W_j at one position (b, channels, h, w), the sums
+        (b, channels) over positions of the product of absolute values) for each j, from k - 1 on
+        down; `rows` are channels."""
         block = torch.eye(convolutions[0].out_shape[0], dtype=torch.float64)
         block = block.to(self.network.device)[rows]
         majorant, block = block, block[:, :, None, None]
-        total, size, terms = 0.0, 0.0, self.network.terms + 2 * self.roundings * (k + 1)
         for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
             check(f"the segments that end at stage {k} of {self.network.depth + 1}")
             block = _pulled(block, one)
             majorant = _pulled(majorant[:, :, None, None], one.absolute()).sum((2, 3))
-            bound = self.r.get(j)
-            if bound is None:  # the input, or a cut
-                bound = r[j].reshape(one.image_shape[0], -1).amax(1)
-            terms += block[0].numel()
-            total = total + block.abs().sum((2, 3)) @ bound
-            size = size + majorant @ bound
+            yield j, block, majorant
             if one is not convolutions[-1]:
                 center = self.stages[j - 1].center
                 block, majorant = block * center[:, None, None], majorant * center.abs()
-        return outward(total, terms) + gamma(terms) * outward(size, terms)
+
+
+def _by_phases(sums: Tensor, stride: tuple[int, int]) -> Tensor:
+    """The greatest sum over the taps (c, h, w) that lie `stride` apart, for each channel: what one
+    position of the image is read by."""
+    height, width = sums.shape[1:]
+    sums = pad(sums, (0, -width % stride[1], 0, -height % stride[0]))
+    return (
+        sums.unfold(1, stride[0], stride[0])
+        .unfold(2, stride[1], stride[1])
+        .sum((1, 2))
+        .amax((1, 2))
+    )
 
 
 def _convolutions(network: Network) -> list[Convolution | None]:

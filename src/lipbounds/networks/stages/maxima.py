@@ -138,6 +138,13 @@ class PoolStage(Stage):
 
     majorant = spread
 
+    def majorant_adjoint(self, w):
+        """The sum of w over the windows that hold an input."""
+        row = torch.arange(self.shape[0], device=self.windows.device).unsqueeze(1)
+        pairs = torch.unique((row * self.shape[1] + self.windows).flatten())
+        v = torch.zeros(*w.shape[:-1], self.shape[1], dtype=w.dtype, device=w.device)
+        return v.index_add_(-1, pairs % self.shape[1], w[..., pairs // self.shape[1]])
+
     def norm(self, norm):
         """1 for inf, m for 1, sqrt(m) for 2, m the most windows that one input belongs to."""
         window = torch.arange(self.shape[0], device=self.windows.device).unsqueeze(1)

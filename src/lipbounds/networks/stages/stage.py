@@ -73,7 +73,7 @@ class Stage(ABC):
         """(|C| + |R|) v >= |S v'| for all |v'| <= v, (..., n) -> (..., m)."""
 
     def majorant_adjoint(self, w: Tensor) -> Tensor:
-        """(|C| + |R|)^T w for w >= 0, (..., m) -> (..., n), where there is a C."""
+        """(|C| + |R|)^T w for w >= 0, (..., m) -> (..., n): v with w^T |y| <= v^T |z|."""
         return self.center.absolute().adjoint(w) + self.radius.absolute().adjoint(w)
 
     @abstractmethod
