@@ -200,6 +200,16 @@ def test_tasks_are_in_the_order_of_what_they_take():
     assert estimates == sorted(estimates) and math.isinf(estimates[-1])
 
 
+def test_what_has_less_to_give_for_less():
+    dense = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
+    layers = nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3)
+    convolutions = lb.from_torch(nn.Sequential(*layers), (1, 8, 8))
+    for network, flexible in ((dense, {("K_4", 1), ("K_4", 2)}), (convolutions, None)):
+        found = budget.tasks(network, ("K_1", "K_3", "K_4"), (1.0, 2.0))
+        found = {(task.name, task.norm) for task in found if task.flexible}
+        assert found == (flexible or {("K_1", 2), ("K_4", 1), ("K_4", 2)})
+
+
 def test_the_tightest_gets_half_of_what_is_left_for_methods_that_take_any_time():
     names = ("K_4", "K_5", "K_5", "eclipse", "geolip", "lipopt")
     waiting = [budget.Task(name, 2.0, "explicit", math.inf) for name in names]
@@ -218,6 +228,7 @@ def test_one_that_needs_too_much_but_has_less_to_give_takes_its_share(monkeypatc
     """K_4, of which there are cheaper ones; K_1 is left out."""
     network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
     planned = [budget.Task(name, 2.0, "explicit", 1e9) for name in ("K_1", "K_4")]
+    planned[1] = replace(planned[1], flexible=True)
     planned.append(budget.Task("K_5", 2.0, "explicit", math.inf))
     assert budget._share(planned[1], planned[1:], 10.0) == 0.5
     left_out, k_4, k_5 = budget.run(network, planned, 10.0)

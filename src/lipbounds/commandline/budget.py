@@ -12,7 +12,7 @@ from ..clock import OutOfTime, now
 from ..errors import LipboundsError, OutOfMemory
 from ..methods.costs import SPEED, one_pass
 from ..methods.influence import influence
-from ..methods.registry import BOUNDS, registered
+from ..methods.registry import BOUNDS, Method, registered
 from ..methods.run import bound
 from ..networks.network import Network
 from ..networks.rewrite import distinct_treatments, explicit
@@ -28,12 +28,13 @@ ALL = tuple(name for name in BOUNDS if name != "best")
 @dataclass(frozen=True)
 class Task:
     """One method in one norm and treatment; `estimate`: seconds, infinite where it takes what it
-    gets, or what it needs is not known."""
+    gets, or what it needs is not known; `flexible`: whether it has less to give for less."""
 
     name: str
     norm: float
     treatment: str
     estimate: float
+    flexible: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,14 @@ def tasks(network: Network, names: Sequence[str], norms: Sequence[float]) -> lis
         for treatment in possible or ["implicit"]:  # where it says itself what it cannot do
             form = forms[treatment]
             found += [
-                Task(method.name, norm, treatment, method.cost(form, norm) / SPEED)
-                for norm in norms
-                if norm in method.norms
+                _task(method, form, norm, treatment) for norm in norms if norm in method.norms
             ]
     return sorted(found, key=lambda task: task.estimate)
+
+
+def _task(method: Method, form: Network, norm: float, treatment: str) -> Task:
+    estimate = method.cost(form, norm) / SPEED
+    return Task(method.name, norm, treatment, estimate, method.flexible(form, norm))
 
 
 def _unrolled(network: Network) -> Network | None:
@@ -116,7 +120,7 @@ def _next(waiting: Sequence[Task], late: bool) -> Task:
 def _takes_any(task: Task, left: float) -> bool:
     """Whether it takes whatever time it gets: as it always does, or where it would need more than
     is left and has less to give for less."""
-    return math.isinf(task.estimate) or task.estimate > left and registered(task.name).anytime
+    return math.isinf(task.estimate) or task.estimate > left and task.flexible
 
 
 def _share(task: Task, waiting: Sequence[Task], left: float) -> float:

@@ -1,13 +1,27 @@
 """K_1: the bound of Combettes & Pesquet (2020), norms of all segments."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..arithmetic.rounding import gamma, outward
+from ..clock import OutOfTime, left, limited
+from ..linear.norms import power_of_two
+from ..linear.operators import Convolution
+from ..linear.torus import torus_norm
 from ..networks.network import Network
+from ..networks.plane import Plane, reached
 from ..networks.segments import pulled_back, radius, row_blocks, zeros
+from ..results import Bound, Status
+from . import costs
+from .product import product
+
+CERTAIN = 0.3  # of the seconds: a cost up to it is no reason to begin with less
+Total = Callable[[Network, int, list[Tensor]], Tensor]
 
 
 def combettes_pesquet(network: Network, norm: float) -> Tensor:
@@ -18,15 +32,106 @@ def combettes_pesquet(network: Network, norm: float) -> Tensor:
     Returns an upper bound of Lip_p for p in {1, 2, inf}, shape `network.batch_shape`.
     Source: P. L. Combettes, J.-C. Pesquet, SIAM J. Math. Data Sci. 2 (2020), 529-557, thm 4.2.
     """
+    if norm == 2:
+        return _recursion(network, norm, _spectral_total)
+    return _recursion(network, norm, partial(_sums_total, norm=norm))
+
+
+def combettes_pesquet_within(network: Network, norm: float, seconds: float = math.inf) -> Bound:
+    """K_1(p), or in l2, where `seconds` are not enough, the less of K_* and of K_1 on a torus:
+    segments of convolutions by Fourier, the others as they are (docs/theory.md, proposition 28).
+
+    Returns an upper bound of Lip_p for p in {1, 2, inf}, shape `network.batch_shape`. Raises
+    OutOfTime where `seconds` are enough for neither.
+    """
+    with limited(seconds):
+        dear = costs.combettes_pesquet(network, norm) > CERTAIN * costs.SPEED * left()
+        if norm != 2 or not dear or reached(network) < 2:
+            return Bound(combettes_pesquet(network, norm))
+        least = on_a_torus(network)
+        try:
+            least = torch.minimum(least, product(network, norm))
+            return Bound(torch.minimum(least, combettes_pesquet(network, norm)))
+        except OutOfTime:
+            return Bound(least, status=Status.TIME, left="segments with the edges of images")
+
+
+def on_a_torus(network: Network) -> Tensor:
+    """K_1(2) with the segments of convolutions on a torus, 0-d. For single networks."""
+    plane = Plane(network)
+    sizes = torus_sizes(plane)
+
+    def total(network: Network, k: int, totals: list[Tensor]) -> Tensor:
+        convolutions = plane.chain(k)
+        if convolutions is None:
+            return _spectral_total(network, k, totals)
+        return _torus_total(plane, k, convolutions, totals, sizes)
+
+    return _recursion(network, 2.0, total)
+
+
+def _recursion(network: Network, norm: float, total: Total) -> Tensor:
+    """T_{L+1} from `total(network, k, [T_0, ..., T_{k-1}])` >= || h_k ||, or || z_k || at a cut."""
     totals = [zeros(network) + 1.0]
     for k in range(1, network.depth + 2):
-        if norm == 2:
-            total = _spectral_total(network, k, totals)
-        else:
-            total = _sums_total(network, k, totals, norm)
+        value = total(network, k, totals)
         cut = k <= network.depth and network.stages[k - 1].center is None
-        totals.append(total * network.stages[k - 1].norm(norm) if cut else total)
+        totals.append(value * network.stages[k - 1].norm(norm) if cut else value)
     return outward(totals[-1], 4 * (network.depth + 2) ** 2)
+
+
+def _torus_total(plane: Plane, k: int, convolutions, totals: list[Tensor], sizes) -> Tensor:
+    """sum_{j<k} || A_{k<-j} ||_2 T_j of the torus: the norm of a computed kernel by Fourier, and
+    gamma times the root of the row and column sums of the product of absolute values."""
+    channels = None if k > plane.network.depth else plane.stages[k - 1]
+    result, stride = zeros(plane.network), (1, 1)
+    terms = plane.network.terms + 2 * plane.roundings * (k + 1)
+    every = slice(0, convolutions[0].out_shape[0])
+    for (j, kernel, majorant), one in zip(
+        plane.pulled_back(k, convolutions, every), convolutions, strict=True
+    ):
+        if channels is not None:
+            kernel = kernel * channels.radius[:, None, None, None]
+            majorant = majorant * channels.radius[:, None]
+        stride = stride[0] * one.stride[0], stride[1] * one.stride[1]
+        terms += kernel[0].numel()
+        error = gamma(terms) * (majorant.sum(0).amax() * majorant.sum(1).amax()).sqrt()
+        value = _folded_norm(kernel, sizes[j], stride) + outward(error, 2 * sum(majorant.shape))
+        result = result + value * totals[j]
+    return outward(result, 2 * k + 2)
+
+
+def _folded_norm(kernel: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    """The norm of the circular convolution by a kernel, on a torus that may be smaller than it."""
+    outputs, inputs, height, width = kernel.shape
+    kernel = pad(kernel, (0, -width % size[1], 0, -height % size[0]))
+    if kernel.shape[2] > size[0] or kernel.shape[3] > size[1]:
+        kernel = kernel.reshape(outputs, inputs, -1, size[0], kernel.shape[3] // size[1], size[1])
+        kernel = kernel.sum((2, 4))
+    else:
+        kernel = kernel[:, :, :height, :width]
+    scale = power_of_two(kernel.abs().max())
+    return scale * torus_norm(Convolution(kernel / scale, (inputs, *size), stride))
+
+
+def torus_sizes(plane: Plane) -> dict[int, tuple[int, int]]:
+    """By layers j: the positions of the torus that the input of W_j lies on. At least as many as
+    its padded image has, and as many times those of the next layer as its stride says."""
+    found = {}
+    for k in range(plane.network.depth + 1, 0, -1):
+        convolutions = plane.chain(k)
+        if convolutions is None or k - 1 in found:
+            continue
+        last, step = [1, 1], [1, 1]
+        for one in convolutions:
+            for axis in (0, 1):
+                step[axis] *= one.stride[axis]
+                last[axis] = max(last[axis], -(-one.padded[axis] // step[axis]))
+        step = [1, 1]
+        for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
+            step = [step[axis] * one.stride[axis] for axis in (0, 1)]
+            found[j] = last[0] * step[0], last[1] * step[1]
+    return found
 
 
 def _spectral_total(network: Network, k: int, totals: list[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from ..linear.norms import blocks_tell, has_gram
 from ..linear.operators import Operator
 from ..linear.torus import torus_cost
 from ..networks.network import Network
+from ..networks.plane import reached
 from ..networks.segments import radius
 
 EIGENVALUES = 2  # of a symmetric matrix, in cubes of its side
@@ -53,6 +54,21 @@ def combettes_pesquet(network: Network, norm: float) -> float:
     """K_1: all segments, and in l2 their spectral norms."""
     spectral = sum(map(_segment_norm, _pairs(network))) if norm == 2 else 0.0
     return _segments(network) + spectral
+
+
+def always(network: Network, norm: float) -> bool:
+    """Of a method that has less to give for less time, K_4: K_3 and what lies between them."""
+    return True
+
+
+def never(network: Network, norm: float) -> bool:
+    """Of one that has not."""
+    return False
+
+
+def by_fourier(network: Network, norm: float) -> bool:
+    """Of K_1, which has in l2 the segments of convolutions on a torus."""
+    return norm == 2 and reached(network) > 1
 
 
 def seqlip(network: Network, norm: float) -> float:

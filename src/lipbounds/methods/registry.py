@@ -38,7 +38,7 @@ class Method:
     the function's own options, after (network, norm); `seconds` among them means that it gives the
     best that is proven when they are over. Every other method takes `seconds` too, and may raise
     OutOfTime. treatments: those worth computing where a network has both. cost: an estimate of its
-    multiply-adds on (network, norm).
+    multiply-adds on (network, norm). flexible: whether it has less to give there for less.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Method:
     own: tuple[str, ...] = ()
     treatments: tuple[str, ...] = TREATMENTS
     cost: Callable[[Network, float], float] = costs.unknown
+    flexible: Callable[[Network, float], bool] = costs.never
 
     @cached_property
     def compute(self) -> Callable[..., Tensor | float | Bound]:
@@ -97,10 +98,24 @@ class Method:
 PAPER = ("K_star", "K_1", "K_2", "K_3", "K_4")
 METHODS = (
     Method("K_star", "product:product", "$K_*$", cost=costs.product),
-    Method("K_1", "combettes_pesquet:combettes_pesquet", "$K_1$", cost=costs.combettes_pesquet),
+    Method(
+        "K_1",
+        "combettes_pesquet:combettes_pesquet_within",
+        "$K_1$",
+        own=("seconds",),
+        cost=costs.combettes_pesquet,
+        flexible=costs.by_fourier,
+    ),
     Method("K_2", "seqlip:seqlip", "$K_2$", L2, ("budget",), cost=costs.seqlip),
     Method("K_3", "absolute:absolute", "$K_3$", cost=costs.absolute),
-    Method("K_4", "averaged:averaged_within", "$K_4$", own=("seconds",), cost=costs.averaged),
+    Method(
+        "K_4",
+        "averaged:averaged_within",
+        "$K_4$",
+        own=("seconds",),
+        cost=costs.averaged,
+        flexible=costs.always,
+    ),
     Method(
         "K_5",
         "ellipsoidal:ellipsoidal",

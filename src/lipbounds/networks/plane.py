@@ -27,19 +27,19 @@ def plane_sums(network: Network) -> Tensor:
     """F(1) >= |J| 1 for every linearisation J, (n_out,): stages behind convolutions by the plane,
     the others by their own segments. For single networks."""
     ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
-    return recursion(network, ones, _Plane(network).total).squeeze(0)
+    return recursion(network, ones, Plane(network).total).squeeze(0)
 
 
 def plane_columns(network: Network) -> Tensor:
     """At least the greatest column sum of |J| for every linearisation J, 0-d, by the transposed
     recursion. For single networks."""
-    return _Plane(network).columns()
+    return Plane(network).columns()
 
 
 def reached(network: Network) -> int:
     """How many stages, counting the output, only convolutions lead to from the input or from the
     last implicit pool."""
-    plane = _Plane(network)
+    plane = Plane(network)
     return sum(plane.chain(k) is not None for k in range(1, network.depth + 2))
 
 
@@ -52,7 +52,10 @@ class _Channels:
     radius: Tensor
 
 
-class _Plane:
+class Plane:
+    """A network's convolutions on the plane. maps: each affine map as a convolution, or None.
+    stages: (C, R) of each stage on its channels, or None."""
+
     def __init__(self, network: Network):
         self.network = network
         self.maps = _convolutions(network)
@@ -117,7 +120,7 @@ class _Plane:
         weights = outward(weights, 3)
         width, sums, sizes = 4 * _row_entries(convolutions), {}, {}
         for rows in slices(channels, width):
-            for j, block, majorant in self._pulled_back(k, convolutions, rows):
+            for j, block, majorant in self.pulled_back(k, convolutions, rows):
                 sums[j] = sums.get(j, 0.0) + torch.einsum("b,bchw->chw", weights[rows], block.abs())
                 sizes[j] = sizes.get(j, 0.0) + weights[rows] @ majorant
         stride, terms = (1, 1), self.network.terms + 2 * self.roundings * (k + 1)
@@ -175,7 +178,7 @@ class _Plane:
 
     def _rows_bound(self, k, convolutions, r, rows: slice) -> Tensor:
         total, size, terms = 0.0, 0.0, self.network.terms + 2 * self.roundings * (k + 1)
-        for j, block, majorant in self._pulled_back(k, convolutions, rows):
+        for j, block, majorant in self.pulled_back(k, convolutions, rows):
             bound = self.r.get(j)
             if bound is None:  # the input, or a cut
                 bound = r[j].reshape(block.shape[1], -1).amax(1)
@@ -184,7 +187,7 @@ class _Plane:
             size = size + majorant @ bound
         return outward(total, terms) + gamma(terms) * outward(size, terms)
 
-    def _pulled_back(self, k: int, convolutions: Sequence[Convolution], rows: slice):
+    def pulled_back(self, k: int, convolutions: Sequence[Convolution], rows: slice):
         """(j, rows of W_{k-1} C_{k-1} ... C_{j+1} W_j at one position (b, channels, h, w), the sums
         (b, channels) over positions of the product of absolute values) for each j, from k - 1 on
         down; `rows` are channels."""

@@ -1,0 +1,66 @@
+"""Small chains of convolutions, with every option that these have, for the tests."""
+
+import torch
+from torch import nn
+
+import lipbounds as lb
+
+SIDE = 9
+
+
+def conv(i, o, taps=3, **options):
+    return nn.Conv2d(i, o, taps, **options)
+
+
+def normed(channels):
+    norm = nn.BatchNorm2d(channels)
+    norm.running_var.uniform_(0.5, 2.0)
+    norm.weight.data.uniform_(-1.0, 1.0)
+    return norm
+
+
+RELU, LEAKY, FLAT = nn.ReLU(), nn.LeakyReLU(0.25), nn.Flatten()
+torch.manual_seed(0)
+WITHOUT_PADDING = {  # and how many stages, with the output, convolutions alone lead to
+    "chain": (3, [conv(2, 3), RELU, conv(3, 3), LEAKY, conv(3, 2)]),
+    "strided": (2, [conv(2, 3, stride=2), RELU, conv(3, 4, 2), RELU, FLAT, nn.Linear(36, 3)]),
+    "dilated": (
+        3,
+        [conv(2, 4, dilation=(2, 1)), nn.Sigmoid(), conv(4, 4, groups=2), RELU, conv(4, 2, 1)],
+    ),
+    "averaged": (  # average pooling has no kernel here
+        1,
+        [conv(2, 3), RELU, nn.AvgPool2d(2), normed(3), LEAKY, FLAT, nn.Linear(27, 2)],
+    ),
+    "pooled": (
+        4,
+        [conv(2, 3), RELU, nn.MaxPool2d(2), conv(3, 3, 2), RELU, conv(3, 3, 1), RELU, FLAT]
+        + [nn.Linear(12, 4), RELU, nn.Linear(4, 2)],
+    ),
+}
+PADDED = {
+    "padded": (
+        3,
+        [conv(2, 3, padding=1), RELU, conv(3, 3, padding=1), LEAKY, conv(3, 2, padding=1)],
+    ),
+    "widened": (
+        3,
+        [conv(2, 3), nn.LeakyReLU(0.5), conv(3, 3, padding=(0, 2)), RELU]
+        + [conv(3, 3, padding=2, stride=2), LEAKY, FLAT, nn.Linear(72, 3)],
+    ),
+    "depthwise": (  # nor has batch norm alone
+        3,
+        [conv(2, 2, groups=2, padding=1), nn.PReLU(2, 0.3), conv(2, 4, 1), nn.Tanh()]
+        + [nn.MaxPool2d(3, 2, 1), normed(4), LEAKY, conv(4, 4, padding=1, stride=2), RELU, FLAT]
+        + [nn.Linear(36, 3), RELU, nn.Linear(3, 3)],
+    ),
+}
+MODULES = WITHOUT_PADDING | PADDED
+
+
+def network_of(name):
+    return of_layers(MODULES[name][1])
+
+
+def of_layers(layers):
+    return lb.from_torch(nn.Sequential(*layers).double().eval(), (2, SIDE, SIDE))
