@@ -54,6 +54,25 @@ def test_infinite_values_and_foreign_errors_are_found(value, word):
     assert len(result.violations) == 3 and all(word in line for line in result.violations)
 
 
+@pytest.mark.parametrize("index", [60279, 91255])
+def test_networks_whose_errors_a_single_trial_does_not_tell_are_imported(index):
+    """Of one output: what a few random errors make of it may happen to be next to nothing."""
+    campaign.case_of(2026, index)[0].build()
+
+
+def test_a_network_that_is_refused_is_found(monkeypatch):
+    def refused(*_):
+        raise campaign.lb.UnsupportedError("no")
+
+    monkeypatch.setattr(campaign.lb.Network, "from_weights", refused)
+    monkeypatch.setattr(campaign.lb, "from_torch", refused)
+    indices = range(len(FAMILIES))
+    found = [campaign.audit(0, index, methods=["K_1"]).violations for index in indices]
+    assert any(found) and all(
+        "import, linf, implicit: refused: no" in v for one in found for v in one
+    )
+
+
 def test_a_lower_end_above_its_witness_is_found():
     def false(network, method, norm, treatment, radii):
         got = campaign.values(network, method, norm, treatment, radii)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedError
+from ..linear.operators import BLOCK_ENTRIES
 from ..networks.network import Network
 
 SIZES = (0.0, 1e-2, 1.0, 1e2)  # of Gaussian inputs, one each
+SHAKEN = 64  # values that tell what errors make of the outputs: where these are few, by more trials
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ def _with_slack(
         return _finite(value).abs().amax(-1, keepdim=True)
 
     y = x.flatten(1)
-    near = shaken(y, largest(y))
+    widest = max(max(affine.operator.shape) for affine in network.affines)
+    trials = min(-(-SHAKEN // network.output_size), max(1, BLOCK_ENTRIES // (len(y) * widest)))
+    near = shaken(y.expand(trials, *y.shape), largest(y))  # (trials, b, n)
     for affine, stage in zip(network.affines, (*network.stages, None), strict=True):
         for factor in reversed(affine.operator.factors):  # what cancels between two is large inside
             inside = None if factor.plain else factor.majorant().apply(_finite(y).abs())
@@ -95,7 +99,7 @@ def _with_slack(
         if stage is not None:
             y, near = stage.evaluate(y), stage.evaluate(near)
             near = shaken(near, torch.maximum(size, largest(y)))
-    slack = 64 * ((near - y).abs().amax(1) + eps * largest(y).squeeze(-1))
+    slack = 64 * ((near - y).abs().amax((0, 2)) + eps * largest(y).squeeze(-1))
     return y, slack + 64 * torch.finfo(torch.float16).tiny * eps
 
 
