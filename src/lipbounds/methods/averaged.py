@@ -19,8 +19,6 @@ from . import costs
 from .absolute import absolute
 from .monotone import norm_from_map
 
-CERTAIN = 0.3  # of the seconds: a cost up to it is no reason to begin with less
-
 
 def averaged_within(network: Network, norm: float, seconds: float = math.inf) -> Bound:
     """K_4(p), or where `seconds` are not enough the least of what they are enough for: K_3; in l1
@@ -36,7 +34,11 @@ def averaged_within(network: Network, norm: float, seconds: float = math.inf) ->
             return Bound(averaged(network, norm))
         least, reached = absolute(network, norm), 1
         try:
-            if norm != 2 and _dear(network, norm) and plane.reached(network) > 1:
+            if (
+                norm != 2
+                and costs.dear(costs.averaged(network, norm))
+                and plane.reached(network) > 1
+            ):
                 on_plane = plane.plane_columns if norm == 1 else plane.plane_sums
                 least = torch.minimum(least, on_plane(network).amax())
             for length in _lengths(network, norm):
@@ -50,15 +52,10 @@ def averaged_within(network: Network, norm: float, seconds: float = math.inf) ->
     return Bound(least)
 
 
-def _dear(network: Network, norm: float) -> bool:
-    """Whether it may be wise to begin with less."""
-    return costs.averaged(network, norm) > CERTAIN * costs.SPEED * left()
-
-
 def _lengths(network: Network, norm: float) -> Iterator[int]:
     """Of segments, doubled until they are whole; at once where that takes little time."""
     length, whole = 2, network.depth + 1
-    if _dear(network, norm):
+    if costs.dear(costs.averaged(network, norm)):
         while length < whole:
             yield length
             length *= 2

@@ -9,18 +9,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..arithmetic.rounding import gamma, outward
-from ..clock import OutOfTime, left, limited
+from ..clock import OutOfTime, limited
 from ..linear.norms import power_of_two
 from ..linear.operators import Convolution
 from ..linear.torus import torus_norm
 from ..networks.network import Network
-from ..networks.plane import Plane, reached
+from ..networks.plane import Plane
 from ..networks.segments import pulled_back, radius, row_blocks, zeros
 from ..results import Bound, Status
 from . import costs
 from .product import product
 
-CERTAIN = 0.3  # of the seconds: a cost up to it is no reason to begin with less
 Total = Callable[[Network, int, list[Tensor]], Tensor]
 
 
@@ -45,8 +44,8 @@ def combettes_pesquet_within(network: Network, norm: float, seconds: float = mat
     OutOfTime where `seconds` are enough for neither.
     """
     with limited(seconds):
-        dear = costs.combettes_pesquet(network, norm) > CERTAIN * costs.SPEED * left()
-        if norm != 2 or not dear or reached(network) < 2:
+        dear = costs.dear(costs.combettes_pesquet(network, norm))
+        if not (dear and costs.by_fourier(network, norm)):
             return Bound(combettes_pesquet(network, norm))
         least = on_a_torus(network)
         try:
@@ -85,7 +84,7 @@ def _torus_total(plane: Plane, k: int, convolutions, totals: list[Tensor], sizes
     gamma times the root of the row and column sums of the product of absolute values."""
     channels = None if k > plane.network.depth else plane.stages[k - 1]
     result, stride = zeros(plane.network), (1, 1)
-    terms = plane.network.terms + 2 * plane.roundings * (k + 1)
+    terms = plane.terms
     every = slice(0, convolutions[0].out_shape[0])
     for (j, kernel, majorant), one in zip(
         plane.pulled_back(k, convolutions, every), convolutions, strict=True

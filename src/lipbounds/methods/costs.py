@@ -7,6 +7,7 @@ solver's cost is not known beforehand, and counted as infinite.
 import math
 from typing import NamedTuple
 
+from ..clock import left
 from ..linear.blocks import Blocks
 from ..linear.norms import blocks_tell, has_gram
 from ..linear.operators import Operator
@@ -17,6 +18,7 @@ from ..networks.segments import radius
 
 EIGENVALUES = 2  # of a symmetric matrix, in cubes of its side
 SPEED = 1e10  # multiply-adds in a second on one core, roughly
+CERTAIN = 0.3  # of the seconds left: a cost up to it is no reason to begin with less
 
 
 def said(cost: float) -> str:
@@ -24,6 +26,11 @@ def said(cost: float) -> str:
     if math.isinf(cost):
         return "what it needs is not known beforehand; give it more, or take K_4"
     return f"it takes {cost:.1e} multiply-adds, some {cost / SPEED:.1g} s of one core, or more"
+
+
+def dear(cost: float) -> bool:
+    """Whether it may be wise to begin with less, in the time that is left."""
+    return cost > CERTAIN * SPEED * left()
 
 
 def one_pass(network: Network, norm: float = 2.0) -> float:

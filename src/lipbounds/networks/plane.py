@@ -21,6 +21,7 @@ from ..linear.operators import Convolution, Identity, slices
 from .averaged_map import recursion, segments_total
 from .network import Network
 from .segments import pulled_back, radius, row_blocks, zeros
+from .stages import center_and_radius
 
 
 def plane_sums(network: Network) -> Tensor:
@@ -54,12 +55,14 @@ class _Channels:
 
 class Plane:
     """A network's convolutions on the plane. maps: each affine map as a convolution, or None.
-    stages: (C, R) of each stage on its channels, or None."""
+    stages: (C, R) of each stage on its channels, or None. terms: the network's, and the roundings
+    of kernels that are products."""
 
     def __init__(self, network: Network):
         self.network = network
         self.maps = _convolutions(network)
-        self.roundings = max(len(affine.operator.factors) for affine in network.affines)
+        factors = max(len(affine.operator.factors) for affine in network.affines)
+        self.terms = network.terms + 2 * factors * (network.depth + 2)
         self.stages = [self._channels(k) for k in range(1, network.depth + 1)]
         self.r: dict[int, Tensor] = {}  # by stages: bounds of deviations on the plane, or weights
 
@@ -123,7 +126,7 @@ class Plane:
             for j, block, majorant in self.pulled_back(k, convolutions, rows):
                 sums[j] = sums.get(j, 0.0) + torch.einsum("b,bchw->chw", weights[rows], block.abs())
                 sizes[j] = sizes.get(j, 0.0) + weights[rows] @ majorant
-        stride, terms = (1, 1), self.network.terms + 2 * self.roundings * (k + 1)
+        stride, terms = (1, 1), self.terms
         for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
             stride = stride[0] * one.stride[0], stride[1] * one.stride[1]
             terms += channels * sums[j][0].numel()
@@ -165,10 +168,7 @@ class Plane:
         alpha, beta = (end[:, 0] for end in ends)
         if behind is not None and any(behind.padding):
             alpha, beta = alpha.clamp(max=0.0), beta.clamp(min=0.0)
-        center = (alpha + beta) / 2
-        half = torch.maximum(beta - center, center - alpha)
-        exact = (center + half == beta) & (center - half == alpha)
-        return _Channels(center, torch.where(exact, half, outward(half, 1)))
+        return _Channels(*center_and_radius(alpha, beta))
 
     def _bound(self, k: int, convolutions: Sequence[Convolution], r: Sequence[Tensor]) -> Tensor:
         """sum_j |W_{k-1} C_{k-1} ... C_{j+1} W_j| r_j at any position, for each channel."""
@@ -177,7 +177,7 @@ class Plane:
         return torch.cat(blocks)
 
     def _rows_bound(self, k, convolutions, r, rows: slice) -> Tensor:
-        total, size, terms = 0.0, 0.0, self.network.terms + 2 * self.roundings * (k + 1)
+        total, size, terms = 0.0, 0.0, self.terms
         for j, block, majorant in self.pulled_back(k, convolutions, rows):
             bound = self.r.get(j)
             if bound is None:  # the input, or a cut

@@ -43,7 +43,7 @@ def search(
         kept = best[0][: count // 2]
         x[: len(kept)], v[: len(kept)] = nearby(kept, generator), best[1][: len(kept)]
         x, v, stopped = _ascended(network, x, v, norm, late)
-        best = _best(best, (x, v, _stretch(network, x, v, norm)), count)
+        best = _best(best, (x, v, stretch(network, x, v, norm)), count)
         if stopped:
             return *_finalists(best), Status.TIME
         stale = 0 if float(best[2][0]) > record * (1 + GAIN) else stale + 1
@@ -69,11 +69,11 @@ def _ascended(network, x, v, norm, late) -> tuple[Tensor, Tensor, bool]:
     return x, v, False
 
 
-def _stretch(network, x, v, norm) -> Tensor:
+def stretch(network, x, v, norm) -> Tensor:
     """||J(x) v||_p / ||v||_p, up to rounding."""
     image = tangent(network, x, v, torch.full_like(x[:, :1], NARROW))
-    stretch = vector_norm(image, norm) / vector_norm(v, norm)
-    return stretch.nan_to_num(nan=0.0, posinf=0.0)
+    quotient = vector_norm(image, norm) / vector_norm(v, norm)
+    return quotient.nan_to_num(nan=0.0, posinf=0.0)
 
 
 def _finalists(best) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,15 @@ entrywise. Slope stages and between stages are such pairs. A pool stage keeps ma
 """
 
 from .maxima import BetweenStage, PoolStage, between_tree
-from .slopes import SlopeStage
+from .slopes import SlopeStage, center_and_radius
 from .stage import Ends, Stage
 
-__all__ = ["BetweenStage", "Ends", "PoolStage", "SlopeStage", "Stage", "between_tree"]
+__all__ = [
+    "BetweenStage",
+    "Ends",
+    "PoolStage",
+    "SlopeStage",
+    "Stage",
+    "between_tree",
+    "center_and_radius",
+]

@@ -55,14 +55,11 @@ class SlopeStage(Stage):
 
     @cached_property
     def center(self):
-        return Diagonal((self.alpha + self.beta) / 2)
+        return Diagonal(center_and_radius(self.alpha, self.beta)[0])
 
     @cached_property
     def radius(self):
-        center = self.center.diagonal
-        half = torch.maximum(self.beta - center, center - self.alpha)
-        exact = (center + half == self.beta) & (center - half == self.alpha)
-        return Diagonal(torch.where(exact, half, outward(half, 1)))
+        return Diagonal(center_and_radius(self.alpha, self.beta)[1])
 
     def evaluate(self, z):
         if len(self.parts) == 1 and self.parts[0][1] == slice(None):
@@ -142,6 +139,14 @@ class SlopeStage(Stage):
     @cached_property
     def _greatest_slopes(self) -> Tensor:
         return torch.maximum(self.alpha.abs(), self.beta.abs())
+
+
+def center_and_radius(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """(alpha + beta) / 2 and (beta - alpha) / 2, so rounded that C +- R holds the interval."""
+    center = (alpha + beta) / 2
+    half = torch.maximum(beta - center, center - alpha)
+    exact = (center + half == beta) & (center - half == alpha)
+    return center, torch.where(exact, half, outward(half, 1))
 
 
 class _CommonRadius(SlopeStage):
