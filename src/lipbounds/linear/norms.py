@@ -19,7 +19,17 @@ from ..arithmetic.rounding import finite, gamma, outward
 from ..clock import watched
 from ..errors import LipboundsError, UnsupportedError
 from .blocks import Blocks, Sum
-from .operators import Dense, Diagonal, Identity, Operator, Sparse, dense, identity_rows, slices
+from .operators import (
+    Convolution,
+    Dense,
+    Diagonal,
+    Identity,
+    Operator,
+    Sparse,
+    dense,
+    identity_rows,
+    slices,
+)
 from .torus import torus_norm
 
 NORMS = (1.0, 2.0, math.inf)
@@ -140,8 +150,7 @@ def _norm_by_parts(operator: Operator) -> Tensor:
     blocks as a matrix of norms. Infinite where it has none."""
     convolution = operator.as_convolution
     if convolution is not None:
-        scale = power_of_two(convolution.kernel.abs().max())
-        return scale * torus_norm(convolution.with_kernel(convolution.kernel / scale))
+        return norm_by_fourier(convolution)
     if len(operator.factors) > 1:
         norms = torch.stack([operator_norm(factor, 2) for factor in operator.factors])
         return outward(norms.prod(), len(norms))
@@ -154,6 +163,12 @@ def _norm_by_parts(operator: Operator) -> Tensor:
             norms[place] = operator_norm(part, 2)
         return matrix_norm(norms, 2)
     return torch.full((), math.inf, dtype=torch.float64, device=operator.device)
+
+
+def norm_by_fourier(convolution: Convolution) -> Tensor:
+    """See `torus_norm`; of a kernel of any size."""
+    scale = power_of_two(convolution.kernel.abs().max())
+    return scale * torus_norm(convolution.with_kernel(convolution.kernel / scale))
 
 
 def majorant_norm(operator: Operator) -> Tensor:

@@ -10,9 +10,8 @@ from torch.nn.functional import pad
 
 from ..arithmetic.rounding import gamma, outward
 from ..clock import OutOfTime, limited
-from ..linear.norms import power_of_two
+from ..linear.norms import norm_by_fourier
 from ..linear.operators import Convolution
-from ..linear.torus import torus_norm
 from ..networks.network import Network
 from ..networks.plane import Plane
 from ..networks.segments import pulled_back, radius, row_blocks, zeros
@@ -109,8 +108,7 @@ def _folded_norm(kernel: Tensor, size: tuple[int, int], stride: tuple[int, int])
         kernel = kernel.sum((2, 4))
     else:
         kernel = kernel[:, :, :height, :width]
-    scale = power_of_two(kernel.abs().max())
-    return scale * torus_norm(Convolution(kernel / scale, (inputs, *size), stride))
+    return norm_by_fourier(Convolution(kernel, (inputs, *size), stride))
 
 
 def torus_sizes(plane: Plane) -> dict[int, tuple[int, int]]:
