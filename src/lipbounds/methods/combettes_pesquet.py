@@ -13,7 +13,7 @@ from ..clock import OutOfTime, limited
 from ..linear.norms import norm_by_fourier
 from ..linear.operators import Convolution
 from ..networks.network import Network
-from ..networks.plane import Plane
+from ..networks.plane import Plane, along
 from ..networks.segments import pulled_back, radius, row_blocks, zeros
 from ..results import Bound, Status
 from . import costs
@@ -82,16 +82,13 @@ def _torus_total(plane: Plane, k: int, convolutions, totals: list[Tensor], sizes
     """sum_{j<k} || A_{k<-j} ||_2 T_j of the torus: the norm of a computed kernel by Fourier, and
     gamma times the root of the row and column sums of the product of absolute values."""
     channels = None if k > plane.network.depth else plane.stages[k - 1]
-    result, stride = zeros(plane.network), (1, 1)
-    terms = plane.terms
+    result, terms = zeros(plane.network), plane.terms
     every = slice(0, convolutions[0].out_shape[0])
-    for (j, kernel, majorant), one in zip(
-        plane.pulled_back(k, convolutions, every), convolutions, strict=True
-    ):
+    segments = plane.pulled_back(k, convolutions, every)
+    for (j, kernel, majorant), (_, _, stride) in zip(segments, along(k, convolutions), strict=True):
         if channels is not None:
             kernel = kernel * channels.radius[:, None, None, None]
             majorant = majorant * channels.radius[:, None]
-        stride = stride[0] * one.stride[0], stride[1] * one.stride[1]
         terms += kernel[0].numel()
         error = gamma(terms) * (majorant.sum(0).amax() * majorant.sum(1).amax()).sqrt()
         value = _folded_norm(kernel, sizes[j], stride) + outward(error, 2 * sum(majorant.shape))
@@ -119,15 +116,12 @@ def torus_sizes(plane: Plane) -> dict[int, tuple[int, int]]:
         convolutions = plane.chain(k)
         if convolutions is None or k - 1 in found:
             continue
-        last, step = [1, 1], [1, 1]
-        for one in convolutions:
-            for axis in (0, 1):
-                step[axis] *= one.stride[axis]
-                last[axis] = max(last[axis], -(-one.padded[axis] // step[axis]))
-        step = [1, 1]
-        for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
-            step = [step[axis] * one.stride[axis] for axis in (0, 1)]
-            found[j] = last[0] * step[0], last[1] * step[1]
+        segments = list(along(k, convolutions))
+        last = [
+            max(-(-one.padded[axis] // stride[axis]) for _, one, stride in segments)
+            for axis in (0, 1)
+        ]
+        found |= {j: (last[0] * stride[0], last[1] * stride[1]) for j, _, stride in segments}
     return found
 
 

@@ -66,9 +66,14 @@ def averaged_adjoint(network: Network, w: Tensor) -> Tensor:
             s[k] = outward(s[k], network.terms) + error * through
             stage = network.stages[k - 1]
             through = stage.center.majorant().adjoint(through)
-        for rows in row_blocks(network, k):
-            for j, block in pulled_back(network, k, rows):
-                s[j] += block.transposed_times(s[k][..., rows])
+        add_segments_adjoint(network, k, s)
         through = through + radius(network, k).majorant().adjoint(s[k])
         through = network.affines[k - 1].operator.majorant().adjoint(through)
     return outward(s[0], network.terms) + error * through
+
+
+def add_segments_adjoint(network: Network, k: int, s: list[Tensor]) -> None:
+    """Adds |A_{k<-j}|^T s_k to s_j for each j < k, down to a cut; without the roundings."""
+    for rows in row_blocks(network, k):
+        for j, block in pulled_back(network, k, rows):
+            s[j] += block.transposed_times(s[k][..., rows])

@@ -8,7 +8,7 @@ costs does not depend on the size of the image.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,9 @@ from torch.nn.functional import conv_transpose2d, pad
 from ..arithmetic.rounding import gamma, outward
 from ..clock import check
 from ..linear.operators import Convolution, Identity, slices
-from .averaged_map import recursion, segments_total
+from .averaged_map import add_segments_adjoint, recursion, segments_total
 from .network import Network
-from .segments import pulled_back, radius, row_blocks, zeros
+from .segments import radius, zeros
 from .stages import center_and_radius
 
 
@@ -85,8 +85,8 @@ class Plane:
         """Weights s_j with sum_i |f_i| <= sum s_j^T |h_j| over the stages not yet passed, from the
         output back; of stages on the plane, `self.r` holds those that other such stages give."""
         network, last = self.network, self.network.depth + 1
-        s = [zeros(network, affine.operator.shape[1]) for affine in network.affines]
-        s.append(zeros(network, network.output_size) + 1.0)
+        s = [zeros(network, 1, affine.operator.shape[1]) for affine in network.affines]
+        s.append(zeros(network, 1, network.output_size) + 1.0)
         for k in range(last, 0, -1):
             s[k] = outward(s[k], network.terms)
             if k < last and network.stages[k - 1].center is None:
@@ -99,11 +99,9 @@ class Plane:
         return outward(s[0], network.terms).amax()
 
     def _own_segments(self, k: int, s: list[Tensor]) -> None:
-        """Adds |A_{k<-j}|^T s_k to s_j."""
+        """Adds |A_{k<-j}|^T s_k to s_j, rounded outward."""
         network = self.network
-        for rows in row_blocks(network, k):
-            for j, block in pulled_back(network, k, rows):
-                s[j] += block.transposed_times(s[k][None, rows]).squeeze(0)
+        add_segments_adjoint(network, k, s)
         through = radius(network, k).majorant().adjoint(s[k])
         for j in range(k - 1, -1, -1):
             through = network.affines[j].operator.majorant().adjoint(through)
@@ -126,14 +124,13 @@ class Plane:
             for j, block, majorant in self.pulled_back(k, convolutions, rows):
                 sums[j] = sums.get(j, 0.0) + torch.einsum("b,bchw->chw", weights[rows], block.abs())
                 sizes[j] = sizes.get(j, 0.0) + weights[rows] @ majorant
-        stride, terms = (1, 1), self.terms
-        for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
-            stride = stride[0] * one.stride[0], stride[1] * one.stride[1]
+        terms = self.terms
+        for j, one, stride in along(k, convolutions):
             terms += channels * sums[j][0].numel()
             column = outward(_by_phases(sums[j], stride), terms)
             column = column + gamma(terms) * outward(sizes[j], terms)
             if one is convolutions[-1]:  # the input, or a cut
-                s[j] += column.repeat_interleave(len(s[j]) // len(column))
+                s[j] += column.repeat_interleave(s[j].numel() // len(column))
             else:
                 self.r[j] = outward(self.r.get(j, 0.0) + column, 1)
 
@@ -194,7 +191,7 @@ class Plane:
         block = torch.eye(convolutions[0].out_shape[0], dtype=torch.float64)
         block = block.to(self.network.device)[rows]
         majorant, block = block, block[:, :, None, None]
-        for j, one in zip(range(k - 1, -1, -1), convolutions, strict=False):
+        for j, one, _ in along(k, convolutions):
             check(f"the segments that end at stage {k} of {self.network.depth + 1}")
             block = _pulled(block, one)
             majorant = _pulled(majorant[:, :, None, None], one.absolute()).sum((2, 3))
@@ -202,6 +199,17 @@ class Plane:
             if one is not convolutions[-1]:
                 center = self.stages[j - 1].center
                 block, majorant = block * center[:, None, None], majorant * center.abs()
+
+
+def along(
+    k: int, convolutions: Sequence[Convolution]
+) -> Iterator[tuple[int, Convolution, tuple[int, int]]]:
+    """(j, W_j, the stride of W_{k-1} ... W_j) for j = k - 1 on down, through a chain that ends
+    before stage k."""
+    stride = 1, 1
+    for back, one in enumerate(convolutions, start=1):
+        stride = stride[0] * one.stride[0], stride[1] * one.stride[1]
+        yield k - back, one, stride
 
 
 def _by_phases(sums: Tensor, stride: tuple[int, int]) -> Tensor:
