@@ -38,7 +38,7 @@ class Bound:
         D*, or of Lip_p itself for `exact` and `lower_bound` (whose upper end is infinite); only the
         last two are lower bounds of Lip_p.
     status, left: how the method ended; where a limit stopped it, what it left undone, in words.
-    winner: the method that `best` owes its value to. witness: two points (x, y) of the input space
+    winner: what `best` or K_5 owes its value to. witness: two points (x, y) of the input space
         whose secant || f(x) - f(y) ||_p / || x - y ||_p attains `lower`.
     name, norm, treatment, seconds: what was asked for, and the time it took.
     For an ensemble, `upper`, `lower` and `winner` are arrays with one entry per network. A method

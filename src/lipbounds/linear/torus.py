@@ -30,7 +30,7 @@ def torus_norm(convolution: Convolution) -> Tensor:
     squared = convolution.kernel.new_zeros(())
     blocks = list(slices(symbols.count, symbols.entries))
     for rows in watched(blocks, "a convolution's symbols"):
-        squared = _raised(squared, *symbols.gram(rows))
+        squared = raised(squared, *symbols.gram(rows))
     return outward(symbols.between * (squared.sqrt() + symbols.error), 4)
 
 
@@ -110,7 +110,7 @@ class _Symbols:
         return torch.polar(torch.ones_like(angle), angle)
 
 
-def _raised(least: Tensor, gram: Tensor, error: Tensor) -> Tensor:
+def raised(least: Tensor, gram: Tensor, error: Tensor) -> Tensor:
     """lambda >= `least`, and >= the greatest eigenvalue of every symmetric matrix within `error`
     (b,) of `gram` (b, n, n)."""
     side = gram.shape[-1]

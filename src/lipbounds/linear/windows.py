@@ -1,6 +1,7 @@
 """Pooling windows as tables of flat input indices, for max and average pooling alike."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,6 +35,56 @@ def sliding(
     ]
     ranges = [(index, (index >= 0) & (index < size)) for index, size in axes]
     return _table(ranges, shape)
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """How windows slide, along (height, width); `padding` in front, `reach` from the first entry of
+    the first window to the last one of the last, inside the image or not."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    reach: tuple[int, int]
+    out_shape: tuple[int, int, int]
+
+
+def recognised(windows: Tensor, shape: Sequence[int]) -> Sliding | None:
+    """How the `windows` (m, w) of a (C, H, W) image slide, all channels alike and without dilation;
+    None where they do not."""
+    channels, height, width = shape
+    windows = windows.cpu()
+    if len(windows) % channels:
+        return None
+    first = windows[: len(windows) // channels]  # of one channel
+    row, column = first // width, first % width
+    axes = [_axis(row.amin(1), row.amax(1)), _axis(column.amin(1), column.amax(1))]
+    if None in axes or int(first.max()) >= height * width:
+        return None
+    kernel, stride, padding, count = zip(*axes, strict=True)
+    found = []
+    for size, k, s, p, m in zip((height, width), kernel, stride, padding, count, strict=True):
+        index = torch.arange(m)[:, None] * s - p + torch.arange(k)
+        inside = (index >= 0) & (index < size)
+        if not bool(inside.any(1).all()):
+            return None
+        found.append((index, inside))
+    again, _, out_shape = _table(found, shape)
+    if again.shape != windows.shape or not torch.equal(again, windows):
+        return None
+    reach = tuple((m - 1) * s + k for k, s, m in zip(kernel, stride, count, strict=True))
+    return Sliding(kernel, stride, padding, reach, out_shape)
+
+
+def _axis(low: Tensor, high: Tensor) -> tuple[int, int, int, int] | None:
+    """Kernel, stride, padding and number of windows along an axis on which they cover low to high,
+    were they to slide."""
+    low, high = torch.unique(torch.stack([low, high], 1), dim=0).unbind(1)
+    kernel, count = int((high - low).max()) + 1, len(low)
+    if count == 1:
+        return kernel, kernel, 0, 1
+    stride = int(max((low[1:] - low[:-1]).max(), (high[1:] - high[:-1]).max()))
+    return kernel, stride, max(0, kernel - 1 - int(high[0])), count
 
 
 def adaptive(shape: Sequence[int], output: Sequence[int]) -> tuple[Tensor, Tensor, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..arithmetic.rounding import outward, times_power
 from ..clock import OutOfTime, left, limited, now
-from ..errors import LipboundsError
+from ..errors import LipboundsError, UnsupportedError
 from ..linear.norms import checked_norm
 from ..networks.averaged_map import averaged_map
 from ..networks.narrowed import narrowed
@@ -24,6 +24,10 @@ from ..networks.rewrite import explicit, maxima_first, merged
 from ..networks.scaling import evened
 from ..quadratic import costs
 from ..quadratic.form import Multipliers
+from ..quadratic.fourier import rounds as fourier
+from ..quadratic.fourier.elimination import TorusElimination
+from ..quadratic.fourier.embedding import Torus, embedded
+from ..quadratic.fourier.spread import spread_out
 from ..quadratic.layered import layered_start
 from ..quadratic.newton import programs
 from ..quadratic.order import EachPiece, Pieces
@@ -80,10 +84,10 @@ def ellipsoidal(
     Carries out `plan`: the cheap bounds that fit in three tenths of the time each, then what
     improves on them, until it has converged, or `seconds` are over, or `steps` >= 0 for each
     program; at last, if it has not converged, cheap bounds that were left out. The least value
-    that is proven by then is returned, with what is left undone; progress(elapsed seconds, bound)
-    is called with the first and each better one. Beyond the cheap bounds, what would hold more than
-    `memory` GiB is left out. A max-pooling kept whole is taken as a tree of maxima, before the
-    activation in front of it where that is the same.
+    that is proven by then is returned, with what is left undone and, as `winner`, the phase that
+    proved it; progress(elapsed seconds, bound) is called with the first and each better one. Beyond
+    the cheap bounds, what would hold more than `memory` GiB is left out. A max-pooling kept whole
+    is taken as a tree of maxima, before the activation in front of it where that is the same.
     `upper` is a bound of D*_p, shape `network.batch_shape`. Raises LipboundsError where a product
     of layers overflows, or `steps` is no such number.
     """
@@ -91,8 +95,10 @@ def ellipsoidal(
     prepared = _Prepared.of(network, norm)
     heard = prepared.heard(progress)
     run = _Run(prepared.network, norm, Pieces, begin, seconds, heard, steps, memory)
-    upper = run.carried_out().bound.reshape(network.batch_shape)
-    return Bound(prepared.upper(upper), None, *run.ended())
+    pieces = run.carried_out()
+    upper = prepared.upper(pieces.bound.reshape(network.batch_shape))
+    winners = pieces.winners.reshape(network.batch_shape)
+    return Bound(upper, None, *run.ended(), winners if network.batch_shape else winners.item())
 
 
 def ellipsoidal_rows(
@@ -163,15 +169,24 @@ class _Run:
             self.pieces.told = lambda bound: progress(
                 now() - self.begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
             )
+        self.pieces.by = FIRST
         self.pieces.cap(_cheap(FIRST, network, norm))
         self.plain = merged(maxima_first(explicit(network) if network.has_pools else network))
         self.core = narrowed(self.plain) if norm == 2 else self.plain
+        self.torus, self.torus_tried = _torus(network, norm), False
+        self.spread: Multipliers | None = None
+        self.spent = 0.0  # seconds, for cheap bounds
         speed = measured_speed(str(network.device), torch.get_num_threads())
-        self.plan = plan(self.plain, norm, seconds, speed, self.core, memory)
+        self.plan = plan(self.plain, norm, seconds, speed, self.core, memory, self.torus)
 
     def carried_out(self) -> Pieces:
         with limited(self.begin + self.seconds - now()):
-            undone = [phase for phase in self.plan.cheap[1:] if not self._tried(phase)]
+            undone = []
+            for phase in self.plan.cheap[1:]:
+                if phase.seconds > self.plan.fourier.seconds:
+                    self._by_fourier()
+                if not self._tried(phase):
+                    undone.append(phase)
             if self.pieces.steps > 0:
                 with suppress(OutOfTime):
                     self._improve()
@@ -189,8 +204,9 @@ class _Run:
 
     def _tried(self, phase: Phase) -> bool:
         """Whether a cheap bound was had, or refused, in its share of the time."""
-        if phase.omitted or now() - self.begin > CHEAP_SHARE * self.seconds:
+        if phase.omitted or self.spent > CHEAP_SHARE * self.seconds:
             return False
+        began = now()
         try:
             with limited(CAUTIOUS * SHARE * self.seconds):
                 self._compute(phase.name)
@@ -198,6 +214,8 @@ class _Run:
             return False
         except LipboundsError:
             pass
+        finally:
+            self.spent += now() - began
         return True
 
     def ended(self) -> tuple[Status, str]:
@@ -218,6 +236,7 @@ class _Run:
     def _compute(self, name: str) -> None:
         """A cheap bound of the network; K_4, which is often less in one of the two treatments, also
         of the one whose pools are trees of maxima."""
+        self.pieces.by = name
         both = [self.network, self.plain] if self.network.has_pools else [self.plain]
         for network in both if name in LAST else both[:1]:
             if name in LAST and self.norm == 2 and self._too_large(network):
@@ -236,19 +255,47 @@ class _Run:
         network, norm, pieces, limit = self.core, self.norm, self.pieces, self.pieces.steps
         descent, newton, alone = self.plan.descent, self.plan.newton, self.plan.alone
         found = None
+        self._by_fourier()
         if not self.plan.ahead.omitted:
+            pieces.by = self.plan.ahead.name
             pieces.pace, pieces.proof = newton.step, newton.proof
             with suppress(OutOfTime), limited(self.plan.ahead.seconds):
                 programs.improved(network, norm, pieces, None, descent.proof)
         if not descent.omitted:
+            pieces.by = descent.name
             steps = min(limit, math.inf if descent.steps is None else descent.steps)
-            start = _start(network, norm) if self.plan.closed_form else layered_start(network)
+            start = _start(network, norm, self.plan.closed_form, self.spread)
             found = rounds.together(network, norm, pieces, start, descent.proof, steps)
+        pieces.by = alone.name if newton.omitted else newton.name
         if not newton.omitted:
             pieces.pace, pieces.proof = newton.step, newton.proof
             programs.improved(network, norm, pieces, found, descent.proof)
         elif not alone.omitted:
             rounds.alone(network, norm, pieces, found, alone.proof)
+
+    def _by_fourier(self) -> None:
+        """Bounds on the torus, once, and its multipliers at each pixel, where the core has those:
+        that is where the descent starts."""
+        plan, pieces = self.plan, self.pieces
+        if plan.fourier.omitted or self.torus_tried or pieces.steps <= 0:
+            return
+        self.torus_tried, pieces.by = True, plan.fourier.name
+        with suppress(OutOfTime), limited(plan.fourier_seconds):
+            elimination = TorusElimination(self.torus)
+            logs = fourier.improved(
+                elimination, pieces, plan.fourier.proof, pieces.steps, plan.fourier_gain
+            )
+            self.spread = spread_out(elimination, logs, self.core)
+
+
+def _torus(network: Network, norm: float) -> Torus | str:
+    """Or why there is none."""
+    if norm != 2:
+        return "is for l2"
+    try:
+        return embedded(network)
+    except UnsupportedError as reason:
+        return str(reason)
 
 
 def _check_steps(steps) -> None:
@@ -274,16 +321,20 @@ def _cheap(name: str, network: Network, norm: float) -> Tensor:
     return found.upper if isinstance(found, Bound) else found
 
 
-def _start(network: Network, norm: float) -> Multipliers:
-    """Those of ECLipsE-Fast, a little further from the edge of the cone; products of norms where
-    that is not inside it."""
-    try:
-        near = discounted(closed_form(network), INSIDE)
-    except LipboundsError:
-        return layered_start(network)
-    elimination = Elimination(network, norm, near)
-    inside = elimination.at(elimination.theta()) is not None
-    return near if inside else layered_start(network)
+def _start(network: Network, norm: float, closed: bool, spread: Multipliers | None) -> Multipliers:
+    """The first inside the cone: those of the torus; where there is time for it, `closed`, those of
+    ECLipsE-Fast, a little further from the edge; products of norms."""
+    if spread is not None and _inside(network, norm, spread):
+        return spread
+    with suppress(LipboundsError):
+        if closed and _inside(network, norm, near := discounted(closed_form(network), INSIDE)):
+            return near
+    return layered_start(network)
+
+
+def _inside(network: Network, norm: float, multipliers: Multipliers) -> bool:
+    elimination = Elimination(network, norm, multipliers)
+    return elimination.at(elimination.theta()) is not None
 
 
 @cache

@@ -1,6 +1,7 @@
 """What K_5 will do in a time: its phases, their estimated seconds, and why some are left out.
 
     cheap bounds, in the order of their cost    each in three tenths of the time
+    Fourier: the same multipliers at all pixels in l2, of convolutions, in rounds, each proven
     Newton's method ahead, on the greatest      where the descent is slow to begin
     descent of all pieces together              in rounds of doubling length, each proven
     Newton's method, or each piece's own descent, the greatest first
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 
 from ..networks.network import Network
 from ..quadratic import costs as quadratic
+from ..quadratic.fourier import costs as fourier
+from ..quadratic.fourier.embedding import Torus
 from ..quadratic.structured.rounds import FIRST_STEPS
 from ..results import Status
 from . import costs
@@ -24,6 +27,9 @@ SHARE = 0.1  # of the time: cheap bounds are those that take no more
 CAUTIOUS = 3.0  # times that, up to which one is tried, and may take: estimates are rough
 LEAST_SPEED = 1e9  # multiply-adds a second; less is measured beside other work, and cheap bounds,
 # each with a limit of its own, are not left out for that
+FOURIER_SHARE = 0.4  # of the time, for the torus where others follow it
+FOURIER_GAIN, LAST_GAIN = 0.03, 1e-3  # of a round there that is not to be the last: where others
+# follow it, who use the time better, and where none does
 HOPEFUL = 10.0  # times what is left at the end, up to which one that was left out is tried
 CHEAP_SHARE = 0.5  # of the time that all of them may take
 FEW_STEPS = 3  # of a descent, for which it is worth beginning
@@ -75,6 +81,7 @@ class Plan:
 
     seconds: float
     cheap: tuple[Phase, ...]
+    fourier: Phase
     descent: Phase
     newton: Phase
     alone: Phase
@@ -83,11 +90,30 @@ class Plan:
 
     def __str__(self) -> str:
         rows = [f"{'phase':20}{'seconds':>9}{'share':>8}"]
-        for phase in (*self.cheap, self.ahead, self.descent, self.newton, self.alone):
+        for phase in (*self.cheap, self.fourier, *self._others):
             share = phase.seconds / self.seconds if self.seconds > 0 else math.inf
             row = f"{phase.name:20}{phase.seconds:9.2g}{share:8.0%}  {phase.omitted}"
             rows.append(row.rstrip())
         return "\n".join(rows)
+
+    @property
+    def _others(self) -> tuple[Phase, ...]:
+        return self.ahead, self.descent, self.newton, self.alone
+
+    @property
+    def followed(self) -> bool:
+        """Whether something else follows the torus."""
+        return any(not phase.omitted for phase in self._others)
+
+    @property
+    def fourier_seconds(self) -> float:
+        """What the torus may take."""
+        return FOURIER_SHARE * self.seconds if self.followed else math.inf
+
+    @property
+    def fourier_gain(self) -> float:
+        """Of a round there, relative, below which it is the last."""
+        return FOURIER_GAIN if self.followed else LAST_GAIN
 
 
 def plan(
@@ -97,10 +123,11 @@ def plan(
     speed: float,
     core: Network | None = None,
     memory: float = MEMORY,
+    torus: Torus | str = "is for l2",
 ) -> Plan:
     """For a network without pools kept whole; speed: multiply-adds of a Cholesky factorisation in a
     second; core: what the cheap bounds are followed by is of it, where it is another network;
-    memory: GiB that each of those may hold."""
+    memory: GiB that each of those may hold; torus: the network's, or why it has none."""
     cheap = _cheap(network, norm, seconds, max(speed, LEAST_SPEED))
     network = network if core is None else core
     newton = _newton(network, norm, speed, memory)
@@ -109,6 +136,9 @@ def plan(
     if not newton.omitted or quadratic.pieces(network, norm) == 1:
         alone = replace(alone, omitted=alone.omitted or "there is no need")
     left = seconds - sum(phase.seconds for phase in cheap if not phase.omitted)
+    fourier_ = _fourier(torus, newton, speed, left, memory)
+    if not fourier_.omitted:
+        left -= fourier_.seconds
     ahead = _ahead(descent, newton, speed)
     if not ahead.omitted:
         left -= ahead.seconds
@@ -122,7 +152,7 @@ def plan(
             left -= phase.seconds if phase.steps is None else phase.steps * phase.step + phase.proof
         phases.append(phase)
     closed = costs.closed_form(network) / speed <= SHARE * seconds
-    return Plan(seconds, tuple(cheap), *phases, ahead, closed)
+    return Plan(seconds, tuple(cheap), fourier_, *phases, ahead, closed)
 
 
 def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[Phase]:
@@ -138,6 +168,20 @@ def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[
             omitted = "takes more than three tenths"
         found.append(Phase(name, cost, omitted))
     return found
+
+
+def _fourier(torus: Torus | str, newton: Phase, speed: float, left: float, memory: float) -> Phase:
+    """Of the torus: the first proof, and a few steps with the next."""
+    if isinstance(torus, str):
+        return Phase("Fourier", 0.0, torus)
+    step, proof = fourier.step(torus) / speed, fourier.proof(torus) / speed
+    phase = Phase("Fourier", FEW_STEPS * step + 2 * proof, step=step, proof=proof)
+    phase = _within(memory, phase, fourier.held(torus))
+    if not phase.omitted and not newton.omitted and newton.seconds * speed <= EASY:
+        return replace(phase, omitted="Newton's method is as fast")
+    if not phase.omitted and phase.seconds > left:
+        return replace(phase, omitted="takes more than is left", short=Status.TIME)
+    return phase
 
 
 def _newton(network: Network, norm: float, speed: float, memory: float) -> Phase:

@@ -4,6 +4,7 @@ go on with: the greatest, until another one is."""
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +17,12 @@ Enough = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 class Pieces:
     """uppers (S, pieces): proven bounds. floors (S,): an estimate from below of each network's
-    greatest, which spares the pieces that are less. steps: of each piece, at most."""
+    greatest, which spares the pieces that are less. steps: of each piece, at most. by: what is at
+    work; winners (S,): what each network's bound is owed to."""
 
     def __init__(self, uppers: Tensor, steps: float = math.inf):
         self.uppers, self.steps = uppers, steps
+        self.by, self.winners = "", np.full(len(uppers), "", dtype=object)
         self.told: Callable[[Tensor], None] | None = None  # of each better bound
         self.waiting = torch.ones_like(uppers, dtype=torch.bool)
         self.stalled = torch.zeros_like(self.waiting)  # that wait no more, but are not solved
@@ -99,7 +102,11 @@ class Pieces:
         self._tell(before)
 
     def _tell(self, before: Tensor) -> None:
-        if self.told is not None and bool((self.bound < before).any()):
+        lower = self.bound < before
+        if not bool(lower.any()):
+            return
+        self.winners[lower.reshape(len(self.winners), -1).any(1).cpu().numpy()] = self.by
+        if self.told is not None:
             self.told(self.bound)
 
     def cap(self, values: Tensor) -> None:

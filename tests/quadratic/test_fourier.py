@@ -1,0 +1,332 @@
+"""K_5 on a torus: against dense circulant matrices, the unrolled form, and attacks."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from convolutions import FLAT, LEAKY, MODULES, RELU, conv, network_of, of_layers
+from torch import nn
+
+import lipbounds as lb
+from lipbounds.clock import OutOfTime, limited
+from lipbounds.errors import UnsupportedError
+from lipbounds.linear.windows import recognised, sliding
+from lipbounds.networks.network import Affine, Network
+from lipbounds.networks.rewrite import explicit, maxima_first, merged
+from lipbounds.quadratic.fourier.descent import descend
+from lipbounds.quadratic.fourier.elimination import TorusElimination, full_kernel
+from lipbounds.quadratic.fourier.embedding import Filter, Slopes, embedded
+from lipbounds.quadratic.fourier.proof import proven
+from lipbounds.quadratic.fourier.spread import spread_out
+from lipbounds.quadratic.structured.proof import certified_pieces
+
+LOSS = 1e-6  # of a proof, relative
+
+
+def drawn_logs(elimination, seed=0):
+    """Feasible multipliers, not the same for all channels."""
+    logs = elimination.start() + 0.7
+    generator = torch.Generator().manual_seed(seed)
+    return logs + 0.3 * torch.rand(len(logs), generator=generator, dtype=torch.float64)
+
+
+# --- dense circulant matrices
+
+
+def circulant(step, channels, size):
+    """The matrix of a filter on a torus of (height, width), by its definition."""
+    kernel = full_kernel(step).numpy()
+    coarse = [n // s for n, s in zip(size, step.stride, strict=True)]
+    matrix = np.zeros((kernel.shape[0], *coarse, channels, *size))
+    for i, j in np.ndindex(*coarse):
+        for t, u in np.ndindex(*kernel.shape[2:]):
+            row = (i * step.stride[0] + t * step.dilation[0]) % size[0]
+            column = (j * step.stride[1] + u * step.dilation[1]) % size[1]
+            matrix[:, i, j, :, row, column] += kernel[:, :, t, u]
+    return matrix.reshape(math.prod((kernel.shape[0], *coarse)), -1)
+
+
+def picks(step, channels, size):
+    """P and Q of a maximum on a torus."""
+    coarse = [n // s for n, s in zip(size, step.stride, strict=True)]
+    ends = []
+    for offset in (0, step.offset):
+        matrix = np.zeros((channels, *coarse, channels, *size))
+        for c, i, j in np.ndindex(channels, *coarse):
+            at = [i * step.stride[0], j * step.stride[1]]
+            at[step.axis] += offset
+            matrix[c, i, j, c, at[0] % size[0], at[1] % size[1]] = 1.0
+        ends.append(matrix.reshape(channels * math.prod(coarse), -1))
+    return ends
+
+
+def dense_stages(torus):
+    """(A, B, copies) of each stage, A = C W, B = R W, and the last W, on the whole torus."""
+    found, channels, size = [], torus.channels, torus.sizes[0]
+    through = np.eye(channels * math.prod(size))
+    for step, size in zip(torus.steps, torus.sizes, strict=False):
+        if isinstance(step, Filter):
+            through = circulant(step, channels, size) @ through
+            channels = step.kernel.shape[0]
+            continue
+        if isinstance(step, Slopes):
+            positions = len(through) // channels
+            ends = [np.diag(np.repeat(e.numpy(), positions)) for e in (step.alpha, step.beta)]
+        else:
+            positions = channels * math.prod(size) // channels // math.prod(step.stride)
+            ends = picks(step, channels, size)
+        low, high = ends
+        found.append(((low + high) / 2 @ through, (high - low) / 2 @ through, positions))
+        through = np.eye(channels * positions)
+    if torus.head is None:
+        return found, through
+    head = np.zeros((len(torus.head.entries), torus.image[0], *torus.sizes[-1]))
+    _, height, width = torus.image
+    head[:, :, :height, :width] = torus.head.entries.numpy().reshape(-1, *torus.image)
+    through = head.reshape(len(head), -1) @ through
+    for slopes, matrix in torus.tail:
+        low, high = slopes.alpha.numpy(), slopes.beta.numpy()
+        center, radius = (low + high)[:, None] / 2, (high - low)[:, None] / 2
+        found.append((center * through, radius * through, 1))
+        through = matrix.entries.numpy()
+    return found, through
+
+
+def dense_value(torus, logs):
+    """sqrt(nu) and log det of Q without the outputs, from Q as one matrix, mu = 1."""
+    stages, last = dense_stages(torus)
+    sizes = [n for n, _ in torus.stages]
+    parts = np.split(np.exp(-logs.numpy()), np.cumsum(sizes)[:-1])
+    widths = [torus.channels * math.prod(torus.sizes[0]), *(len(a) for a, _, _ in stages)]
+    edges = np.cumsum([0, *widths])
+    q = np.zeros((edges[-1], edges[-1]))
+    q[: widths[0], : widths[0]] = np.eye(widths[0])
+    for k, ((a, b, positions), part) in enumerate(zip(stages, parts, strict=True)):
+        weight = np.repeat(part, positions)[:, None]
+        before, own = slice(*edges[k : k + 2]), slice(*edges[k + 1 : k + 3])
+        q[own, own] += np.diag(weight[:, 0])
+        q[own, before] -= weight * a
+        q[before, own] -= (weight * a).T
+        q[before, before] += a.T @ (weight * a) - b.T @ (weight * b)
+    side = np.zeros((len(last), edges[-1]))
+    side[:, edges[-2] :] = last
+    sign, log_determinant = np.linalg.slogdet(q)
+    assert sign > 0 and np.linalg.eigvalsh(q)[0] > 0
+    return math.sqrt(np.linalg.eigvalsh(side @ np.linalg.solve(q, side.T))[-1]), log_determinant
+
+
+SMALL = {
+    "filters": [conv(2, 3), RELU, conv(3, 2), LEAKY, conv(2, 2)],
+    "padded": [conv(2, 2, padding=1), RELU, conv(2, 2, padding=1, stride=2), LEAKY, FLAT]
+    + [nn.Linear(50, 3), RELU, nn.Linear(3, 2)],
+    "pooled": [conv(2, 2), RELU, nn.MaxPool2d(2), conv(2, 3, 2), nn.Tanh(), FLAT]
+    + [nn.Linear(12, 2)],
+    "wide windows": [conv(2, 2, 2), RELU, nn.MaxPool2d(3, 2, 1), conv(2, 2, 1), LEAKY, FLAT]
+    + [nn.Linear(32, 2)],
+    "dilated, grouped": [conv(2, 4, dilation=(2, 1), groups=2), nn.PReLU(4, 0.3)]
+    + [conv(4, 2, (1, 3), stride=(1, 2)), RELU, FLAT, nn.Linear(30, 2)],
+    "averaged": [conv(2, 2), RELU, nn.AvgPool2d(2), conv(2, 2, 1), RELU, FLAT, nn.Linear(18, 3)],
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_elimination_is_that_of_the_dense_form(name):
+    torus = embedded(of_layers(SMALL[name]))
+    elimination = TorusElimination(torus)
+    logs = drawn_logs(elimination)
+    point = elimination.at(logs)
+    value, log_determinant = dense_value(torus, logs)
+    assert float(point.value) == pytest.approx(value, rel=1e-9)
+    assert float(point.log_determinant) == pytest.approx(log_determinant, rel=1e-8)
+    assert float(proven(elimination, logs)) == pytest.approx(value, rel=LOSS)
+
+
+@pytest.mark.parametrize("name", ["filters", "pooled"])
+def test_counts_the_rows_of_the_form(name):
+    torus = embedded(of_layers(SMALL[name]))
+    stages, last = dense_stages(torus)
+    assert TorusElimination(torus).count == sum(len(a) for a, _, _ in stages) + len(last)
+
+
+# --- the network itself
+
+
+@pytest.mark.parametrize("name", [*MODULES, *SMALL])
+def test_between_the_truth_and_the_norms(name):
+    """Above what secants prove, and below the product of norms once it has descended."""
+    network = network_of(name) if name in MODULES else of_layers(SMALL[name])
+    elimination = TorusElimination(embedded(network))
+    logs = elimination.start()
+    bound, first = (float(proven(elimination, x)) for x in (descend(elimination, logs, 40), logs))
+    truth = lb.lower_bound(network, 2, seconds=2).lower
+    assert 0 < truth <= bound <= first * (1 + LOSS)
+
+
+@pytest.mark.parametrize("name", [*MODULES, *SMALL])
+def test_multipliers_are_feasible_pixel_by_pixel(name):
+    network = network_of(name) if name in MODULES else of_layers(SMALL[name])
+    elimination = TorusElimination(embedded(network))
+    logs = descend(elimination, elimination.start(), 10)
+    core = merged(maxima_first(explicit(network)))
+    spread = spread_out(elimination, logs, core)
+    if name in ("depthwise", "wide windows"):  # trees of other maxima
+        assert spread is None
+        return
+    pieces = certified_pieces(core, 2, spread)
+    assert float(pieces.max()) <= float(proven(elimination, logs)) * (1 + 1e-4)
+
+
+def circular(layers, channels=2, side=5):
+    """A network on a torus as dense matrices, and the same as a torus."""
+    torus = embedded(lb.from_torch(nn.Sequential(*layers).double(), (channels, side, side)))
+    torus = type(torus)(**{**torus.__dict__, "sizes": tuple((side, side) for _ in torus.sizes)})
+    filters = torus.steps[::2]
+    weights = [circulant(s, s.kernel.shape[1], (side, side)) for s in filters]
+    affines = [lb.Network.from_weights([w]).affines[0] for w in weights]
+    stages = lb.Network.from_weights(weights, activation="relu").stages
+    return Network(tuple(Affine(a.operator, a.offset) for a in affines), stages), torus
+
+
+def test_invariance_costs_nothing_on_a_true_torus():
+    """Without a head and strides one multiplier per channel is as good as one per pixel."""
+    torch.manual_seed(3)
+    dense, torus = circular([conv(2, 3, padding=1), RELU, conv(3, 2, padding=1)])
+    elimination = TorusElimination(torus)
+    logs = descend(elimination, elimination.start(), 300)
+    best = lb.bound(dense, "K_5", 2, seconds=60)
+    assert best.reason == ""
+    assert best.upper * (1 - 1e-6) <= float(proven(elimination, logs)) <= best.upper * 1.005
+
+
+@pytest.mark.parametrize("power", [-40, 40])
+def test_badly_scaled_layers_and_dead_channels(power):
+    layers = [conv(2, 3), RELU, conv(3, 3), RELU, conv(3, 2)]
+    network = of_layers(layers)
+    with torch.no_grad():
+        network_layers = nn.Sequential(*[type(x) is nn.Conv2d and _copied(x) or x for x in layers])
+        network_layers[0].weight[1] = 0.0
+        network_layers[2].weight *= 2.0**power
+        network_layers[4].weight *= 2.0**-power
+    scaled = lb.from_torch(network_layers.double(), (2, 9, 9))
+    elimination = TorusElimination(embedded(scaled))
+    logs = descend(elimination, elimination.start(), 30)
+    found = float(proven(elimination, logs))
+    assert found == pytest.approx(float(elimination.at(logs).value), rel=LOSS)
+    assert found >= lb.lower_bound(scaled, 2, seconds=1).lower
+    assert network.output_size == scaled.output_size
+
+
+def _copied(layer):
+    again = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size)
+    again.load_state_dict({k: v.float() for k, v in layer.state_dict().items()})
+    return again
+
+
+def test_symmetric_under_flips_and_renamed_channels():
+    layers = [conv(2, 3), RELU, conv(3, 2), RELU, FLAT, nn.Linear(50, 2)]
+    value = float(TorusElimination(embedded(of_layers(layers))).at(_zeros(layers)).value)
+    with torch.no_grad():
+        for index in (0, 2):
+            layers[index].weight.copy_(layers[index].weight.flip(2))
+        layers[5].weight.copy_(layers[5].weight.reshape(2, 2, 5, 5).flip(2).reshape(2, -1))
+        layers[0].weight.copy_(layers[0].weight.roll(1, 0))
+        layers[2].weight.copy_(layers[2].weight.roll(1, 1))
+    again = float(TorusElimination(embedded(of_layers(layers))).at(_zeros(layers)).value)
+    assert again == pytest.approx(value, rel=1e-10)
+
+
+def _zeros(layers):
+    elimination = TorusElimination(embedded(of_layers(layers)))
+    return torch.full((sum(elimination.sizes),), 3.0, dtype=torch.float64)
+
+
+def test_not_definite_is_no_bound():
+    elimination = TorusElimination(embedded(network_of("chain")))
+    logs = elimination.start() - 5.0
+    assert elimination.at(logs) is None
+    assert float(proven(elimination, logs)) == math.inf
+
+
+def test_a_proof_stops_with_the_time():
+    elimination = TorusElimination(embedded(network_of("padded")))
+    with limited(-1.0), pytest.raises(OutOfTime):
+        proven(elimination, elimination.start())
+
+
+# --- what fits
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([FLAT, nn.Linear(162, 3), RELU, nn.Linear(3, 2)], "does not begin with a convolution"),
+        ([conv(2, 3), FLAT, nn.Linear(147, 3)], "no convolution before a stage"),
+        ([conv(2, 3), RELU, nn.MaxPool2d(2, dilation=2), conv(3, 3)], "do not slide"),
+        ([conv(2, 3), nn.Tanh(), nn.AdaptiveMaxPool2d(4), conv(3, 3)], "do not slide"),
+    ],
+)
+def test_what_does_not_fit_is_named(layers, said):
+    with pytest.raises(UnsupportedError, match=said):
+        embedded(of_layers(layers))
+
+
+def test_padding_of_what_may_not_be_zero_ends_the_torus():
+    """Averages over windows that leave out a row: the padded convolution is a matrix."""
+    torus = embedded(of_layers([conv(2, 3), RELU, nn.AvgPool2d(2), conv(3, 2, padding=1), RELU]))
+    assert len(torus.steps) == 2 and torus.head.entries.shape == (18, 147)
+
+
+def test_an_ensemble_is_refused():
+    network = lb.Network.from_weights([torch.ones(2, 3, 4)])
+    with pytest.raises(UnsupportedError, match="not an ensemble"):
+        embedded(network)
+
+
+WINDOWS = [*itertools.product([(6, 7), (5, 5)], [2, 3, (3, 2)], [1, 2], [0, 1], [False, True])]
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride", "padding", "ceil"), WINDOWS)
+def test_windows_are_recognised(side, kernel, stride, padding, ceil):
+    shape = (2, *side)
+    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+    windows, _, out = sliding(shape, kernel, (stride,) * 2, (padding,) * 2, (1, 1), ceil)
+    found = recognised(windows, shape)
+    assert found is not None and found.out_shape == out
+    assert found.stride == (stride, stride) and found.padding == (padding, padding)
+
+
+def test_adaptive_windows_are_not():
+    module = nn.Sequential(conv(2, 3), RELU, nn.AdaptiveMaxPool2d(5)).double()
+    pool = lb.from_torch(module, (2, 9, 9)).stages[-1]
+    assert recognised(pool.windows, (3, 7, 7)) is None
+
+
+# --- within K_5
+
+
+def wide_network():
+    torch.manual_seed(0)
+    layers = [conv(1, 6, padding=1), RELU, conv(6, 6, padding=1), RELU, nn.MaxPool2d(2)]
+    layers += [conv(6, 6, padding=1), RELU, FLAT, nn.Linear(600, 5)]
+    return lb.from_torch(nn.Sequential(*layers).double(), (1, 20, 20))
+
+
+def test_k_5_takes_the_torus_where_the_unrolled_form_is_large():
+    network, heard = wide_network(), []
+    found = lb.bound(network, "K_5", 2, seconds=4, progress=lambda _, bound: heard.append(bound))
+    elimination = TorusElimination(embedded(network))
+    logs = descend(elimination, elimination.start(), 25)
+    assert found.upper <= float(proven(elimination, logs)) * 1.01
+    assert found.upper < lb.bound(network, "K_1", 2).upper / 1.2
+    assert heard == sorted(heard, reverse=True)
+    assert found.winner in ("Fourier", "descent")
+
+
+def test_the_torus_of_an_easy_network_is_left_to_newton():
+    assert lb.bound(network_of("chain"), "K_5", 2, seconds=30).winner == "Newton"
+
+
+def test_steps_stop_the_torus_too():
+    assert lb.bound(wide_network(), "K_5", 2, seconds=2, steps=0).winner != "Fourier"
