@@ -11,13 +11,17 @@ import lipbounds as lb
 from lipbounds.methods.monotone import norm_from_map
 from lipbounds.methods.registry import Method
 from lipbounds.networks.cut import Parts
+from lipbounds.quadratic.fourier.descent import descend
+from lipbounds.quadratic.fourier.elimination import TorusElimination
+from lipbounds.quadratic.fourier.embedding import embedded
+from lipbounds.quadratic.fourier.proof import proven
 
 from . import oracles
 from .networks import FAMILIES
 
 NORMS = (1, 2, math.inf)
 FAST = ("K_star", "K_1", "K_3", "K_4", "K_4 in parts", "path_norm", "liplt", "eclipse_fast",
-        "sensitivity K_4")  # fmt: skip
+        "sensitivity K_4", "K_5 by Fourier")  # fmt: skip
 SLOW = ("K_2", "K_5", "best", "lipsdp_neuron", "lipsdp_layer", "eclipse", "geolip", "lipopt",
         "norm_equivalence", "D_star", "exact", "lower_bound", "sensitivity K_5",
         "influence")  # fmt: skip
@@ -100,6 +104,8 @@ def norms_of(method):
         return (1,)
     if method == "exact":
         return (1, math.inf)
+    if method == "K_5 by Fourier":
+        return (2,)
     return tuple(lb.BOUNDS[method].norms) if method in lb.BOUNDS else NORMS
 
 
@@ -164,6 +170,8 @@ def values(network, method, norm, treatment, radii):
         return np.asarray(lb.influence(network))
     if method == "K_4 in parts":
         return lb.Bound(Method(method, in_parts, method).upper(network, norm))
+    if method == "K_5 by Fourier":
+        return lb.Bound(Method(method, by_fourier, method, (2,)).upper(network, norm))
     if method == "D_star":
         return lb.relaxation_optimum(network, norm, seconds=OPTIONS["seconds"])
     if method == "exact":
@@ -179,6 +187,12 @@ def in_parts(network, norm):
     """K_4 cut at every second stage, as it is where time is short."""
     parts = Parts(network, 2)
     return norm_from_map(network, norm, parts.forward, parts.adjoint)
+
+
+def by_fourier(network, norm):
+    """K_5 on a torus, after a few steps; as it is where the network is large."""
+    elimination = TorusElimination(embedded(network))
+    return proven(elimination, descend(elimination, elimination.start(), 12))
 
 
 def one(call, network, truth, result, run):
