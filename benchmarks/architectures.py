@@ -103,8 +103,8 @@ def main(seconds: float = 60) -> None:
                 rows.append(in_a_process(name, side, seconds))
                 print(rows[-1], flush=True)
                 MEASURED.parent.mkdir(parents=True, exist_ok=True)
-                write_text(MEASURED, pd.DataFrame(rows).to_csv(index=False))
-    write_text(TABLE, as_markdown(pd.DataFrame(rows)))
+                write_text(pd.DataFrame(rows).to_csv(index=False), MEASURED)
+    write_text(as_markdown(pd.DataFrame(rows)), TABLE)
 
 
 def as_markdown(table: pd.DataFrame) -> str:
