@@ -174,7 +174,7 @@ def test_no_time_for_sensitivity_is_one_too(folder):
 
 
 def test_large_dense_networks_have_their_methods(monkeypatch):
-    monkeypatch.setattr(budget, "LARGEST_EXPLICIT", 1)
+    monkeypatch.setattr(budget, "LARGEST_UNROLLED", 1)
     network = lb.from_weights([ARRAYS["W0"], ARRAYS["W1"]])
     assert {task.treatment for task in budget.tasks(network, ["K_4"], [1.0])} == {"explicit"}
     torch.manual_seed(0)

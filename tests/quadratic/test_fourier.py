@@ -11,7 +11,7 @@ from torch import nn
 
 import lipbounds as lb
 from lipbounds.clock import OutOfTime, limited
-from lipbounds.errors import UnsupportedError
+from lipbounds.errors import LipboundsError, UnsupportedError
 from lipbounds.linear.windows import recognised, sliding
 from lipbounds.networks.network import Affine, Network
 from lipbounds.networks.rewrite import explicit, maxima_first, merged
@@ -330,3 +330,51 @@ def test_the_torus_of_an_easy_network_is_left_to_newton():
 
 def test_steps_stop_the_torus_too():
     assert lb.bound(wide_network(), "K_5", 2, seconds=2, steps=0).winner != "Fourier"
+
+
+def random_layers(generator):
+    """Convolutions, activations and pools with options drawn, on (2, 11, 12)."""
+
+    def one_of(*options):
+        return options[int(torch.randint(len(options), (), generator=generator))]
+
+    channels, layers = 2, []
+    for _ in range(one_of(1, 2, 3)):
+        groups = one_of(1, 1, 2)
+        padding, stride = one_of(0, 1, 2), one_of(1, 1, 2)
+        dilation = one_of(1, 1, (1, 2))
+        layers.append(
+            nn.Conv2d(
+                channels, 4, one_of(1, 2, 3, (3, 1)), stride, padding, dilation, groups, bias=True
+            )
+        )
+        channels = 4
+        acts = nn.ReLU(), nn.LeakyReLU(0.3), nn.Tanh(), nn.ELU(), nn.SiLU(), nn.PReLU(4)
+        pools = nn.Identity(), nn.MaxPool2d(2, ceil_mode=one_of(True, False)), nn.AvgPool2d(2)
+        pools += nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 2, 1)
+        layers += [one_of(*acts), one_of(*pools)]
+    if one_of(True, False):
+        layers += [nn.Flatten(), nn.LazyLinear(3)]
+    return layers
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_random_networks_stay_below(block):
+    """Secants of a search, against multipliers drawn, and what is not known to be a torus."""
+    refused = 0
+    for seed in range(8 * block, 8 * block + 8):
+        torch.manual_seed(seed)
+        module = nn.Sequential(*random_layers(torch.Generator().manual_seed(seed)))
+        try:
+            module(torch.zeros(1, 2, 11, 12))
+            network = lb.from_torch(module.double().eval(), (2, 11, 12))
+            elimination = TorusElimination(embedded(network))
+        except (RuntimeError, LipboundsError):  # images too small for a window, or unfit
+            refused += 1
+            continue
+        logs = descend(elimination, elimination.start(), 15)
+        bound = float(proven(elimination, logs))
+        lower = lb.lower_bound(network, 2, seconds=0.2, seed=seed)
+        assert bound >= lower.lower > 0, seed
+        assert bound == pytest.approx(float(elimination.at(logs).value), rel=LOSS)
+    assert refused < 6

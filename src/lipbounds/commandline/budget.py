@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..clock import OutOfTime, now
 from ..errors import LipboundsError, OutOfMemory
-from ..methods.costs import SPEED, one_pass
+from ..methods.costs import LARGEST_UNROLLED, SPEED, one_pass
 from ..methods.influence import influence
 from ..methods.registry import BOUNDS, Method, registered
 from ..methods.run import bound
@@ -19,7 +19,6 @@ from ..networks.rewrite import distinct_treatments, explicit
 from ..results import Bound
 from .memory import refusals_named
 
-LARGEST_EXPLICIT = 1e8  # multiply-adds of one pass, up to which pools and convolutions are unrolled
 PHASE_SHARE = 0.5  # of the memory: what a phase of K_5 may hold; the rest is for what it makes
 TIGHTEST = "K_5"  # of those that take any time: it gets half of what is left for them
 ALL = tuple(name for name in BOUNDS if name != "best")
@@ -67,7 +66,7 @@ def _task(method: Method, form: Network, norm: float, treatment: str) -> Task:
 
 def _unrolled(network: Network) -> Network | None:
     """None where that takes too much; without pools and convolutions it is next to nothing."""
-    if len(distinct_treatments(network)) > 1 and one_pass(network) > LARGEST_EXPLICIT:
+    if len(distinct_treatments(network)) > 1 and one_pass(network) > LARGEST_UNROLLED:
         return None
     with suppress(OutOfMemory), refusals_named():
         return explicit(network)

@@ -18,6 +18,7 @@ from ..networks.segments import radius
 
 EIGENVALUES = 2  # of a symmetric matrix, in cubes of its side
 SPEED = 1e10  # multiply-adds in a second on one core, roughly
+LARGEST_UNROLLED = 1e8  # multiply-adds of a pass, up to which pools and convolutions are unrolled
 CERTAIN = 0.3  # of the seconds left: a cost up to it is no reason to begin with less
 
 

@@ -38,6 +38,7 @@ from ..results import Bound, Status
 from .averaged import averaged, averaged_sums
 from .between_norms import from_columns, from_rows, from_sums
 from .combettes_pesquet import combettes_pesquet
+from .costs import LARGEST_UNROLLED, one_pass
 from .eclipse import closed_form, eclipse_fast
 from .path_norm import factored_path_norm
 from .plan import (
@@ -171,13 +172,17 @@ class _Run:
             )
         self.pieces.by = FIRST
         self.pieces.cap(_cheap(FIRST, network, norm))
-        self.plain = merged(maxima_first(explicit(network) if network.has_pools else network))
-        self.core = narrowed(self.plain) if norm == 2 else self.plain
+        unrolled = not network.has_pools or one_pass(network) <= LARGEST_UNROLLED
+        self.plain = network
+        if unrolled:
+            whole = explicit(network) if network.has_pools else network
+            self.plain = merged(maxima_first(whole))
+        self.core = narrowed(self.plain) if norm == 2 and unrolled else self.plain
         self.torus, self.torus_tried = _torus(network, norm), False
         self.spread: Multipliers | None = None
         self.spent = 0.0  # seconds, for cheap bounds
         speed = measured_speed(str(network.device), torch.get_num_threads())
-        self.plan = plan(self.plain, norm, seconds, speed, self.core, memory, self.torus)
+        self.plan = plan(self.plain, norm, seconds, speed, self.core, memory, self.torus, unrolled)
 
     def carried_out(self) -> Pieces:
         with limited(self.begin + self.seconds - now()):
@@ -237,7 +242,8 @@ class _Run:
         """A cheap bound of the network; K_4, which is often less in one of the two treatments, also
         of the one whose pools are trees of maxima."""
         self.pieces.by = name
-        both = [self.network, self.plain] if self.network.has_pools else [self.plain]
+        pooled = self.network.has_pools and self.plain is not self.network
+        both = [self.network, self.plain] if pooled else [self.plain]
         for network in both if name in LAST else both[:1]:
             if name in LAST and self.norm == 2 and self._too_large(network):
                 continue
@@ -283,7 +289,12 @@ class _Run:
         with suppress(OutOfTime), limited(plan.fourier_seconds):
             elimination = TorusElimination(self.torus)
             logs = fourier.improved(
-                elimination, pieces, plan.fourier.proof, pieces.steps, plan.fourier_gain
+                elimination,
+                pieces,
+                plan.fourier.proof,
+                pieces.steps,
+                plan.fourier_gain,
+                plan.fourier_newton,
             )
             self.spread = spread_out(elimination, logs, self.core)
 

@@ -28,7 +28,7 @@ CAUTIOUS = 3.0  # times that, up to which one is tried, and may take: estimates 
 LEAST_SPEED = 1e9  # multiply-adds a second; less is measured beside other work, and cheap bounds,
 # each with a limit of its own, are not left out for that
 FOURIER_SHARE = 0.4  # of the time, for the torus where others follow it
-FOURIER_GAIN, LAST_GAIN = 0.03, 1e-3  # of a round there that is not to be the last: where others
+FOURIER_GAIN, LAST_GAIN = 0.1, 1e-3  # of a round there that is not to be the last: where others
 # follow it, who use the time better, and where none does
 HOPEFUL = 10.0  # times what is left at the end, up to which one that was left out is tried
 CHEAP_SHARE = 0.5  # of the time that all of them may take
@@ -77,7 +77,7 @@ class Phase:
 @dataclass(frozen=True)
 class Plan:
     """The phases in their order, for `seconds`; closed_form: whether the descent has the time to
-    start at ECLipsE-Fast's multipliers."""
+    start at ECLipsE-Fast's multipliers; newton_on_torus: seconds of it there."""
 
     seconds: float
     cheap: tuple[Phase, ...]
@@ -87,6 +87,7 @@ class Plan:
     alone: Phase
     ahead: Phase
     closed_form: bool
+    newton_on_torus: float
 
     def __str__(self) -> str:
         rows = [f"{'phase':20}{'seconds':>9}{'share':>8}"]
@@ -111,6 +112,11 @@ class Plan:
         return FOURIER_SHARE * self.seconds if self.followed else math.inf
 
     @property
+    def fourier_newton(self) -> float:
+        """Seconds of Newton's method on the torus, where it is of use: where nothing follows."""
+        return math.inf if self.followed else self.newton_on_torus
+
+    @property
     def fourier_gain(self) -> float:
         """Of a round there, relative, below which it is the last."""
         return FOURIER_GAIN if self.followed else LAST_GAIN
@@ -124,16 +130,24 @@ def plan(
     core: Network | None = None,
     memory: float = MEMORY,
     torus: Torus | str = "is for l2",
+    unrolled: bool = True,
 ) -> Plan:
     """For a network without pools kept whole; speed: multiply-adds of a Cholesky factorisation in a
     second; core: what the cheap bounds are followed by is of it, where it is another network;
-    memory: GiB that each of those may hold; torus: the network's, or why it has none."""
+    memory: GiB that each of those may hold; torus: the network's, or why it has none;
+    unrolled: whether the network is one pixel by pixel, and not too large to be."""
     cheap = _cheap(network, norm, seconds, max(speed, LEAST_SPEED))
     network = network if core is None else core
-    newton = _newton(network, norm, speed, memory)
-    descent = _descent(network, norm, speed, newton, memory)
+    if unrolled:
+        newton = _newton(network, norm, speed, memory)
+        descent = _descent(network, norm, speed, newton, memory)
+    else:
+        large = "has too many weights pixel by pixel"
+        newton, descent = (
+            Phase(name, math.inf, large, Status.MEMORY) for name in ("Newton", "descent")
+        )
     alone = replace(descent, name="each piece alone", steps=None)
-    if not newton.omitted or quadratic.pieces(network, norm) == 1:
+    if unrolled and (not newton.omitted or quadratic.pieces(network, norm) == 1):
         alone = replace(alone, omitted=alone.omitted or "there is no need")
     left = seconds - sum(phase.seconds for phase in cheap if not phase.omitted)
     fourier_ = _fourier(torus, newton, speed, left, memory)
@@ -151,8 +165,9 @@ def plan(
         if not phase.omitted:
             left -= phase.seconds if phase.steps is None else phase.steps * phase.step + phase.proof
         phases.append(phase)
-    closed = costs.closed_form(network) / speed <= SHARE * seconds
-    return Plan(seconds, tuple(cheap), fourier_, *phases, ahead, closed)
+    closed = unrolled and costs.closed_form(network) / speed <= SHARE * seconds
+    on_torus = math.inf if isinstance(torus, str) else fourier.newton(torus) / speed
+    return Plan(seconds, tuple(cheap), fourier_, *phases, ahead, closed, on_torus)
 
 
 def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[Phase]:

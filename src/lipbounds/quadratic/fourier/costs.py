@@ -1,19 +1,38 @@
 """What the descent on a torus costs, in multiply-adds, and holds, in bytes."""
 
+import itertools
 import math
 
 from .embedding import Filter, Torus
 from .grid import half
 
 COMPLEX = 4  # real products in a complex one
-SMALL = 2e5  # multiply-adds in the time that a small matrix takes besides its own
-PASSES = 4  # forward, for the line search as well, and back
+SMALL = 1e5  # multiply-adds in the time that a small matrix takes besides its own
+NEWTON_STEPS = 15  # from where the descent has come, to what is worth proving
+ELEMENTWISE = 40  # multiply-adds in the time of all that is done with an entry of a covariance
+PASSES = 3  # forward, now and then twice, and back
 HELD = 12  # complex matrices of each stage's size and frequency, for the way back
+HELD_BY_HEAD = 4  # the same of the head's symbols
 
 
 def step(torus: Torus) -> float:
     """One of the descent, with its line search."""
     return PASSES * (sum(_each(torus, _multiplied)) + _tail(torus))
+
+
+def newton(torus: Torus) -> float:
+    """Newton's method, from a round of the descent on: some steps, each with its line search."""
+    coarse = math.prod(torus.sizes[-1])
+    sides = [torus.channels * math.prod(torus.sizes[0]) // coarse]
+    on_torus = torus.stages[: len(torus.stages) - len(torus.tail)]
+    sides += [n * m // coarse for n, m in on_torus]
+    rows = sides[0] + 2 * sum(sides[1:])
+    chained = sum(4 * before * own * rows for before, own in itertools.pairwise(sides))
+    seen = 0 if torus.head is None else torus.head.entries.shape[0]
+    each = COMPLEX * (chained + rows**2 * seen) + ELEMENTWISE * rows**2
+    solved = sum(n for n, _ in torus.stages) ** 3
+    search = 2 * step(torus)
+    return NEWTON_STEPS * (math.prod(half(torus.sizes[-1])) * each + solved + search)
 
 
 def proof(torus: Torus) -> float:
@@ -23,7 +42,13 @@ def proof(torus: Torus) -> float:
 
 def held(torus: Torus) -> float:
     """Bytes of one step."""
-    return 16 * HELD * sum(_each(torus, lambda n, m: n * n + n * m))
+    inside = HELD * sum(_each(torus, lambda n, m: n * n + n * m))
+    if torus.head is None:
+        return 16 * inside
+    rows, channels = torus.head.entries.shape[0], torus.image[0]
+    head = math.prod(half(torus.sizes[-1])) * rows * channels
+    squares = sum(slopes.alpha.numel() ** 2 for slopes, _ in torus.tail)
+    return 16 * (inside + HELD_BY_HEAD * head) + 8 * HELD * squares
 
 
 def _multiplied(n: int, m: int) -> float:

@@ -7,11 +7,12 @@ for what this is), the gap falling over the run; every iterate is feasible, the 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ...clock import left
+from ...clock import left, now
 from .elimination import TorusElimination, TorusPoint
 
 RATE, LAST_RATE = 0.4, 0.04  # of the logarithms, per step, at the start and at the end
@@ -28,54 +29,70 @@ def descend(
     gap: float = FIRST_GAP,
 ) -> Tensor:
     """log tau of the least value met in `steps` steps, fewer where time is over before; `logs`
-    themselves, which must be feasible, where none is less."""
+    themselves, which must be feasible, where none is less. rate and gap: at the first step."""
     least, best = math.inf, logs
     mean, square = torch.zeros_like(logs), torch.zeros_like(logs)
+    here, began = _Here.at(elimination, logs), now()
     for count in range(1, steps + 1):
         share = count / steps
-        value, slope = _slope(elimination, logs, gap * (LAST_GAP / gap) ** share)
+        value, slope = here.slope(gap * (LAST_GAP / gap) ** share)
         if value < least:
-            least, best = value, logs
-        if left() <= 0:
-            break
+            least, best = value, here.logs.detach()
         mean = torch.lerp(slope, mean, MOMENTUM)
         square = torch.lerp(slope.square(), square, MEMORY)
         deviation = (square / (1 - MEMORY**count)).sqrt().clamp(min=1e-300)
         along = -rate * (LAST_RATE / RATE) ** share * mean / (1 - MOMENTUM**count) / deviation
-        ahead = _ahead(elimination, logs, along)
-        if ahead == 0.0:
+        following, ahead = here.moved(along)
+        if following is None or left() <= (now() - began) / count:
             break
-        logs, mean = logs + ahead * along, ahead * mean
+        here, mean = following, ahead * mean
+    else:
+        if float(here.point.value.detach()) < least:
+            best = here.logs.detach()
     return best
 
 
-def _ahead(elimination: TorusElimination, logs: Tensor, along: Tensor) -> float:
-    """The first of the halves of a step that is feasible; 0 where none is."""
-    ahead = 1.0
-    with torch.no_grad():
+@dataclass(frozen=True)
+class _Here:
+    """A feasible point, with all that its derivatives need."""
+
+    elimination: TorusElimination
+    logs: Tensor
+    point: TorusPoint
+
+    @classmethod
+    def at(cls, elimination: TorusElimination, logs: Tensor) -> "_Here | None":
+        """None where it is not feasible."""
+        logs = logs.detach().requires_grad_(True)
+        with torch.enable_grad():
+            point = elimination.at(logs)
+        usable = point is not None and bool(torch.isfinite(point.value))
+        return cls(elimination, logs, point) if usable else None
+
+    def moved(self, along: Tensor) -> "tuple[_Here | None, float]":
+        """The first of the halves of a step that is feasible, and its share; None if none is."""
+        ahead = 1.0
         while ahead > SHORTEST_STEP:
-            point = elimination.at(logs + ahead * along)
-            if point is not None and bool(torch.isfinite(point.value)):
-                return ahead
+            found = _Here.at(self.elimination, self.logs.detach() + ahead * along)
+            if found is not None:
+                return found, ahead
             ahead /= 2
-    return 0.0
+        return None, 0.0
 
-
-def _slope(elimination: TorusElimination, logs: Tensor, gap: float) -> tuple[float, Tensor]:
-    """The value, and the derivatives of phi."""
-    logs = logs.detach().requires_grad_(True)
-    with torch.enable_grad():
-        point = elimination.at(logs)
-        top = point.gains.detach().max()
-        t = elimination.count / (gap * top.clamp(min=1e-300))
-        nu = _outputs(point, t)
-        phi = t * nu - point.log_determinant - (point.copies * (nu - point.gains).log()).sum()
-        (slope,) = torch.autograd.grad(phi, logs)
-    return float(top.clamp(min=0.0).sqrt()), slope
+    def slope(self, gap: float) -> tuple[float, Tensor]:
+        """The value, and the derivatives of phi, once."""
+        point, top = self.point, self.point.gains.detach().max()
+        with torch.enable_grad():
+            t = self.elimination.count / (gap * top.clamp(min=1e-300))
+            nu = _outputs(point, t)
+            phi = -point.log_determinant - (point.copies * (nu - point.gains).log()).sum()
+            (slope,) = torch.autograd.grad(phi, self.logs)
+        return float(top.clamp(min=0.0).sqrt()), slope
 
 
 def _outputs(point: TorusPoint, t: Tensor) -> Tensor:
-    """The nu > gains with sum copies / (nu - gains) = t, by Newton's method from the left."""
+    """The nu > gains with sum copies / (nu - gains) = t, by Newton's method from the left. It makes
+    phi least, so that phi's derivatives are those with nu as it is."""
     gains = point.gains.detach()
     nu = gains.max() + 1 / t
     for _ in range(60):

@@ -14,12 +14,12 @@ from itertools import accumulate
 from torch import Tensor
 
 from ...errors import UnsupportedError
-from ...linear.operators import Convolution, Diagonal, Identity, Operator, Sparse, dense
+from ...linear.operators import Convolution, Dense, Diagonal, Identity, Operator, Sparse, dense
 from ...linear.windows import recognised
 from ...networks.network import Network
 from ...networks.stages import PoolStage, SlopeStage, Stage, center_and_radius
 
-LARGEST_HEAD = 2**27  # entries of a matrix behind the convolutions
+LARGEST_HEAD = 2**22  # entries of a map behind the torus that is to be written out as a matrix
 
 Pair = tuple[int, int]
 
@@ -166,7 +166,7 @@ class _Building:
         for layer in self.layers:
             if isinstance(layer, Slopes) and len(matrices) > len(slopes):
                 slopes.append(layer)
-            elif isinstance(layer, Operator) and math.prod(layer.shape) <= LARGEST_HEAD:
+            elif _is_matrix(layer):
                 matrices.append(Matrix.of(layer))
             else:
                 raise UnsupportedError(str(self.reason))
@@ -270,6 +270,12 @@ def _exchanged(slopes: Slopes, pool: PoolStage) -> list[Layer]:
     if not alike or not bool((slopes.alpha >= 0).all()):
         return [slopes, pool]
     return [pool, Slopes(*(end[first[:, 0]] for end in ends))]
+
+
+def _is_matrix(layer: Layer) -> bool:
+    if not isinstance(layer, Operator):
+        return False
+    return isinstance(layer, Dense) or math.prod(layer.shape) <= LARGEST_HEAD
 
 
 def _as_filter(factor: Operator, image: tuple[int, int, int]) -> Convolution | None:

@@ -89,7 +89,6 @@ class Barrier:
     def __init__(self, forms: Forms):
         self.forms, self.cost = forms, forms.cost
         self.end = forms.end  # the block settled exactly
-        self.width = self.end.stop - self.end.start
         self.rough = forms if forms.side < SINGLE_SIDE else forms.to(torch.float32)  # of the step
         self.power = forms.side - 2 * forms.sizes[-1] - (~forms.free).sum(-1)
 
@@ -111,8 +110,7 @@ class Barrier:
     def evaluate(self, theta: Tensor, t: Tensor) -> Point:
         """phi_t, least over nu and the scale."""
         positive, log_determinant, schur = self.forms.eliminated(theta)
-        schur = torch.nan_to_num(schur, posinf=0.0, neginf=0.0)
-        spectrum = schur[..., 0] if self.width == 1 else torch.linalg.eigvalsh(schur)
+        spectrum = self.forms.spectrum(schur)
         rest = theta.clone()
         rest[:, self.end] = 0.0
         weight = rest @ self.cost
@@ -131,8 +129,7 @@ class Barrier:
     def positive(self, theta: Tensor) -> Tensor:
         """Whether Q(theta) > 0, which implies theta > 0, (b,)."""
         positive, _, schur = self.forms.eliminated(theta)
-        last = torch.diag_embed(theta[:, self.end]) - schur
-        return positive & (torch.linalg.cholesky_ex(last).info == 0)
+        return positive & self.forms.exceeds(theta[:, self.end], schur)
 
     def inside(self, theta: Tensor) -> Tensor:
         """Whether Q(theta) > 0 but for the last block, whose multiplier is settled anyway, (b,)."""
@@ -166,11 +163,10 @@ class Barrier:
     def _solved(self, point: Point, whole: Tensor, forms: Forms) -> tuple[Tensor, Tensor, Tensor]:
         """The Newton step, its squared decrement, NaN where rounding leaves no step, and
         theta_j l_j^T Z h_j, in the precision of `forms`; Z is `whole`."""
-        ll, lh, hh = forms.gram(whole.to(forms.last.dtype))
-        moments = point.theta * lh.diagonal(dim1=-2, dim2=-1)
+        moments, hessian = forms.curvature(whole)
+        moments = point.theta * moments
         slope = forms.free * (point.t.unsqueeze(-1) * self.cost * point.theta - moments)
-        weight = (forms.free * point.theta).to(lh.dtype)
-        hessian = (ll * hh).addcmul_(lh, lh.mT).mul_(0.5)
+        weight = (forms.free * point.theta).to(hessian.dtype)
         hessian.mul_(weight.unsqueeze(-1)).mul_(weight.unsqueeze(-2))
         hessian.diagonal(dim1=-2, dim2=-1).add_(~forms.free)
         slope, hessian = forms.tie(slope), forms.tie(forms.tie(hessian).mT)

@@ -124,6 +124,15 @@ class Forms:
         own = diagonal[-1] - torch.diag_embed(theta[:, self.end])  # of other multipliers
         return factors.positive, factors.log_determinant, through.mT @ through - own
 
+    def spectrum(self, schur: Tensor) -> Tensor:
+        """The eigenvalues (b, d) of that matrix, ascending; 0 where it is not finite."""
+        schur = torch.nan_to_num(schur, posinf=0.0, neginf=0.0)
+        return schur[..., 0] if schur.shape[-1] == 1 else torch.linalg.eigvalsh(schur)
+
+    def exceeds(self, last: Tensor, schur: Tensor) -> Tensor:
+        """Whether diag(last) is greater than that matrix, (b,)."""
+        return torch.linalg.cholesky_ex(torch.diag_embed(last) - schur).info == 0
+
     def inverse(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Whether Q(theta) > 0, (b,), and its inverse as `gram` takes it."""
         factors = factorise(*self.blocks(theta))
@@ -136,6 +145,13 @@ class Forms:
         sizes = self.sizes[::-1]
         rows = torch.cat(whole.split(sizes, -2)[::-1], -2)
         return torch.cat(rows.split(sizes, -1)[::-1], -1)
+
+    def curvature(self, whole: Tensor) -> tuple[Tensor, Tensor]:
+        """l_i^T Z h_i (b, N) and ((l_i^T Z l_j)(h_i^T Z h_j) + (l_i^T Z h_j)(h_i^T Z l_j)) / 2,
+        (b, N, N): minus the first, and the second derivatives of -log det Q; Z in the precision of
+        the maps."""
+        ll, lh, hh = self.gram(whole.to(self.last.dtype))
+        return lh.diagonal(dim1=-2, dim2=-1).clone(), (ll * hh).addcmul_(lh, lh.mT).mul_(0.5)
 
     def gram(self, whole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """l^T Z l', l^T Z h', h^T Z h' for all pairs of multipliers and Z (b, N, N), where the term

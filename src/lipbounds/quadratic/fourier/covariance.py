@@ -1,0 +1,78 @@
+"""Q^-1 on a torus, as far as Newton's method needs it (docs/k5.md, proposition 26).
+
+By stages, in the coordinates y' = D^-1 y, the brackets are |f|^2 - |g|^2, f = y' - A u, g = B u,
+u the y' of the stage before. Seen as a Gaussian, of precision Q, the last y' is drawn first, then
+
+    u = G y' + noise of covariance Pi,   Pi = (S^-1 + A* A - B* B)^-1,   G = Pi A* ,
+
+which gives the covariances of all f and g. At a frequency of the coarsest torus the variables of
+finer ones are there once for each of the frequencies that alias to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Link:
+    """A, B (b, n, m) of a stage, S (b, m, m) before it."""
+
+    center: Tensor
+    radius: Tensor
+    before: Tensor
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The covariance of the last u, and of it with all that is `later` (b, n, w)."""
+
+    own: Tensor
+    later: Tensor
+
+
+def rows_of(link: Link, end: Behind) -> tuple[Tensor, Tensor, Behind]:
+    """Of (f, g) of a stage whose y' is `end`: the covariance with themselves (b, 2n, 2n), that with
+    what is later (b, 2n, w), and the state before it, for which (f, g) are the first of the later.
+    """
+    a, b = link.center, link.radius
+    precision = torch.linalg.inv(link.before) + a.mH @ a - b.mH @ b
+    noise = torch.cholesky_inverse(torch.linalg.cholesky(_hermitian(precision)))
+    gain = noise @ a.mH
+    across = gain @ end.own  # u with y'
+    own = _hermitian(across @ gain.mH + noise)
+    later = gain @ end.later
+    with_f, with_g = across - own @ a.mH, own @ b.mH
+    f_with_u = with_f.mH
+    f_f = end.own - across.mH @ a.mH - a @ with_f
+    f_g, g_g = f_with_u @ b.mH, b @ with_g
+    block = torch.cat([torch.cat([f_f, f_g], 2), torch.cat([f_g.mH, g_g], 2)], 1)
+    rows = torch.cat([end.later - a @ later, b @ later], 1)
+    return _hermitian(block), rows, Behind(own, torch.cat([with_f, with_g, later], 2))
+
+
+def _hermitian(matrix: Tensor) -> Tensor:
+    return (matrix + matrix.mH) / 2
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the copies of multipliers, theta_i B_i being |f|^2 - |g|^2: first (n,), tr(Z B_i),
+    and second (n, n), tr(Z B_i Z B_j), both times theta; seen (n, m, m): sums of f* f - g* g, f and
+    g by their covariance with m further variables."""
+
+    first: Tensor
+    second: Tensor
+    seen: Tensor | None
+
+
+def summed(squares: Tensor, sizes: Sequence[int], counts: Sequence[int]) -> Tensor:
+    """Along the last dimension: each stage's f rows less its g rows, over the `counts` copies of
+    the `sizes` channels."""
+    parts, found = squares.split([2 * n * m for n, m in zip(sizes, counts, strict=True)], -1), []
+    for part, n, m in zip(parts, sizes, counts, strict=True):
+        f, g = part.reshape(*part.shape[:-1], 2, m, n).sum(-2).unbind(-2)
+        found.append(f - g)
+    return torch.cat(found, -1)
