@@ -164,3 +164,10 @@ def test_newton_goes_ahead_of_a_descent_that_is_slow_to_begin():
         assert _ahead(descent, other, 1e10).omitted
     assert _ahead(Phase("descent", 2.0), newton, 1e10).omitted
     assert _ahead(Phase("descent", 6.0, omitted="no"), newton, 1e10).omitted
+
+
+def test_what_is_too_large_to_be_a_matrix_is_left_out():
+    """K_2 would write out a convolution of 64 x 64 pixels as a matrix; K_* does not."""
+    made = plan(convolutional(nn.Conv2d(3, 8, 3), nn.ReLU(), size=64, channels=3), 2, 1e6, SPEED)
+    omitted = {phase.name: phase.short for phase in made.cheap if phase.omitted}
+    assert omitted.get("K_2") is Status.MEMORY and "K_star" not in omitted

@@ -90,6 +90,17 @@ def closed_form(network: Network) -> float:
     return 3.0 * sum(width**3 for width in widths)
 
 
+def seqlip_bytes(network: Network) -> float:
+    """What K_2 holds: each map as a matrix, and its singular vectors."""
+    sizes = (affine.operator.shape for affine in network.affines)
+    return 24.0 * sum(m * n for m, n in sizes)
+
+
+def closed_form_bytes(network: Network) -> float:
+    """What those hold: some matrices of the widest stage's side."""
+    return 32.0 * max(max(affine.operator.shape) for affine in network.affines) ** 2
+
+
 def eclipse_fast(network: Network, norm: float) -> float:
     """Its multipliers, and their proof, which takes most of the time."""
     return 8.0 * closed_form(network)

@@ -203,7 +203,8 @@ class _Run:
         need, or could not use; estimates are rough, so that longer ones are tried too."""
         for phase in undone:
             unsolved = bool((self.pieces.open | self.pieces.given_up).any())
-            if unsolved and phase.seconds <= HOPEFUL * left():
+            fits = phase.short is not Status.MEMORY
+            if fits and unsolved and phase.seconds <= HOPEFUL * left():
                 with suppress(LipboundsError):
                     self._compute(phase.name)
 

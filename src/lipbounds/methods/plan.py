@@ -58,6 +58,7 @@ COSTS = {
     "norm_equivalence": costs.norm_equivalence,
     "eclipse_fast": costs.eclipse_fast,
 }
+BYTES = {"K_2": costs.seqlip_bytes, "eclipse_fast": costs.closed_form_bytes}
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,15 @@ def plan(
     memory: float = MEMORY,
     torus: Torus | str = "is for l2",
     unrolled: bool = True,
+    whole: Network | None = None,
 ) -> Plan:
     """For a network without pools kept whole; speed: multiply-adds of a Cholesky factorisation in a
     second; core: what the cheap bounds are followed by is of it, where it is another network;
     memory: GiB that each of those may hold; torus: the network's, or why it has none;
-    unrolled: whether the network is one pixel by pixel, and not too large to be."""
-    cheap = _cheap(network, norm, seconds, max(speed, LEAST_SPEED))
+    unrolled: whether the network is one pixel by pixel, and not too large to be; whole: the same
+    with its pools, of which the cheap bounds are but for the LAST."""
+    cheap = _cheap(network, whole or network, norm, seconds, max(speed, LEAST_SPEED))
+    cheap = [_within(memory, phase, _held(phase, whole or network)) for phase in cheap]
     network = network if core is None else core
     if unrolled:
         newton = _newton(network, norm, speed, memory)
@@ -170,10 +174,14 @@ def plan(
     return Plan(seconds, tuple(cheap), fourier_, *phases, ahead, closed, on_torus)
 
 
-def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[Phase]:
+def _cheap(
+    network: Network, whole: Network, norm: float, seconds: float, speed: float
+) -> list[Phase]:
     """The first one is always carried out: something is to be proven."""
     limit, found = SHARE * seconds, []
-    costed = {name: COSTS[name](network, norm) / speed for name in CHEAP[norm]}
+    costed = {
+        name: COSTS[name](network if name in LAST else whole, norm) / speed for name in CHEAP[norm]
+    }
     for name in sorted(costed, key=lambda name: (norm == 2 and name in LAST, costed[name])):
         cost = costed[name]
         omitted = ""
@@ -183,6 +191,11 @@ def _cheap(network: Network, norm: float, seconds: float, speed: float) -> list[
             omitted = "takes more than three tenths"
         found.append(Phase(name, cost, omitted))
     return found
+
+
+def _held(phase: Phase, network: Network) -> float:
+    """Bytes of a cheap bound that writes maps out as matrices."""
+    return BYTES[phase.name](network) if phase.name in BYTES else 0.0
 
 
 def _fourier(torus: Torus | str, newton: Phase, speed: float, left: float, memory: float) -> Phase:

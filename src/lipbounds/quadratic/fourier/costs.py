@@ -11,7 +11,7 @@ SMALL = 1e5  # multiply-adds in the time that a small matrix takes besides its o
 NEWTON_STEPS = 15  # from where the descent has come, to what is worth proving
 ELEMENTWISE = 40  # multiply-adds in the time of all that is done with an entry of a covariance
 PASSES = 3  # forward, now and then twice, and back
-HELD = 12  # complex matrices of each stage's size and frequency, for the way back
+HELD = 6  # complex matrices of each stage's size and frequency, for the way back
 HELD_BY_HEAD = 4  # the same of the head's symbols
 
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .embedding import Filter, Slopes, Torus
+from .embedding import Filter, Maximum, Slopes, Torus
 from .grid import folded, half, roots, symbol, weights
 
-SLACK = 2.0  # of tau at the start, over the least that one number for all channels may be
+SLACK, SLACK_OF_MAXIMA = 2.0, 1.25  # of tau at the start, over the least that one number for all
+# channels may be: the best one where H is a multiple of the identity, or near it
 
 Choice = Callable[[int, Tensor], Tensor]
 
@@ -95,13 +96,16 @@ class TorusElimination:
         return sum(n * m for n, m in inner) + self.outputs
 
     def start(self) -> Tensor:
-        """log tau, one number a stage, inside the cone: twice the greatest eigenvalue that R H R*
-        has, ECLipsE-Fast's choice for ReLU."""
+        """log tau, one number a stage, inside the cone: SLACK times the greatest eigenvalue that
+        R H R* has; for ReLU this is ECLipsE-Fast's choice."""
         found: list[Tensor] = []
+        stages = [step for step in self.torus.steps if not isinstance(step, Filter)]
+        maxima = [isinstance(step, Maximum) for step in stages]
 
         def choose(k: int, radius: Tensor) -> Tensor:
             top = torch.linalg.eigvalsh(radius)[..., -1].max().clamp(min=1e-200)
-            found.append((SLACK * top).log().expand(self.sizes[k]))
+            slack = SLACK_OF_MAXIMA if k < len(maxima) and maxima[k] else SLACK
+            found.append((slack * top).log().expand(self.sizes[k]))
             return found[-1]
 
         with torch.no_grad():
