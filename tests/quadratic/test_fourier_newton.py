@@ -1,13 +1,18 @@
 """Newton's method on a torus: derivatives against automatic ones, and the optimum."""
 
+import math
+
 import pytest
 import torch
 from convolutions import FLAT, MODULES, RELU, conv, network_of, of_layers
 from torch import nn
 
+from lipbounds.quadratic.fourier.descent import descend
 from lipbounds.quadratic.fourier.elimination import TorusElimination
 from lipbounds.quadratic.fourier.embedding import embedded
 from lipbounds.quadratic.fourier.forms import TorusForms
+from lipbounds.quadratic.fourier.programs import solved
+from lipbounds.quadratic.order import Pieces
 
 AVERAGED = [conv(2, 2), RELU, nn.AvgPool2d(2), FLAT, nn.Linear(18, 3)]
 
@@ -40,3 +45,21 @@ def test_derivatives(name):
     torch.testing.assert_close(-first[0], slope, rtol=1e-10, atol=1e-12 * float(slope.abs().max()))
     size = float(hessian.abs().max())
     torch.testing.assert_close(second[0], hessian, rtol=1e-9, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("name", ["chain", "pooled"])
+def test_ends_at_the_optimum_and_proves_it(name):
+    elimination = TorusElimination(embedded(network(name)))
+    pieces = Pieces(torch.full((1, 1), math.inf, dtype=torch.float64))
+    logs = descend(elimination, elimination.start(), 20)
+    value = float(elimination.at(solved(elimination, logs, pieces, 100, 1e-5)).value)
+    longer = float(elimination.at(descend(elimination, logs, 300, gap=0.03)).value)
+    assert value <= longer * (1 + 1e-4)
+    assert value <= float(pieces.bound) <= value * (1 + 1e-6)
+
+
+def test_what_is_not_definite_has_no_step():
+    elimination = TorusElimination(embedded(network("chain")))
+    forms = TorusForms(elimination)
+    positive, whole = forms.inverse(forms.theta(elimination.start() - 4.0))
+    assert not bool(positive) and not bool(forms.curvature(whole)[1].any())

@@ -9,7 +9,6 @@ which gives the covariances of all f and g. At a frequency of the coarsest torus
 finer ones are there once for each of the frequencies that alias to it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,24 +54,3 @@ def rows_of(link: Link, end: Behind) -> tuple[Tensor, Tensor, Behind]:
 
 def _hermitian(matrix: Tensor) -> Tensor:
     return (matrix + matrix.mH) / 2
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums over the copies of multipliers, theta_i B_i being |f|^2 - |g|^2: first (n,), tr(Z B_i),
-    and second (n, n), tr(Z B_i Z B_j), both times theta; seen (n, m, m): sums of f* f - g* g, f and
-    g by their covariance with m further variables."""
-
-    first: Tensor
-    second: Tensor
-    seen: Tensor | None
-
-
-def summed(squares: Tensor, sizes: Sequence[int], counts: Sequence[int]) -> Tensor:
-    """Along the last dimension: each stage's f rows less its g rows, over the `counts` copies of
-    the `sizes` channels."""
-    parts, found = squares.split([2 * n * m for n, m in zip(sizes, counts, strict=True)], -1), []
-    for part, n, m in zip(parts, sizes, counts, strict=True):
-        f, g = part.reshape(*part.shape[:-1], 2, m, n).sum(-2).unbind(-2)
-        found.append(f - g)
-    return torch.cat(found, -1)

@@ -40,9 +40,11 @@ class Derivatives:
         return weights(self.torus.sizes[-1], self.elimination.device).flatten()
 
     def at(self, logs: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) and (N, N), N = 2 + the length of log tau: mu first, nu last."""
+        """(N,) and (N, N), N = 2 + the length of log tau: mu first, nu last. Raises LinAlgError
+        where Q is not positive definite, or next to singular."""
         passed: list[Tensor] = []
-        self.elimination.at(logs, passed)
+        if self.elimination.at(logs, passed) is None:
+            raise torch.linalg.LinAlgError("Q is not positive definite")
         scales = [(part / 2).exp() for part in logs.split(self.elimination.sizes)]
         if self.torus.head is None:
             return self._of_image(passed, scales, nu)

@@ -82,12 +82,17 @@ class TorusForms:
     def exceeds(self, last: Tensor, gains: Tensor) -> Tensor:
         return (last > gains[:, -1:]).all(-1)
 
-    def inverse(self, theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Whether Q > 0, and theta's share of the derivatives: theta_i tr(Z B_i) (1, N) and
-        theta_i theta_j tr(Z B_i Z B_j), (1, N, N)."""
-        with torch.no_grad():
-            found = self.derivatives.at(self.logs(theta[0]), theta[0, 0] * theta[0, -1])
-        return torch.ones(1, dtype=torch.bool, device=theta.device), (theta, *found)
+    def inverse(self, theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Whether Q > 0 up to rounding, theta, and its share of the derivatives:
+        theta_i tr(Z B_i) (N,) and theta_i theta_j tr(Z B_i Z B_j), (N, N)."""
+        positive = torch.ones(1, dtype=torch.bool, device=theta.device)
+        try:
+            with torch.no_grad():
+                found = self.derivatives.at(self.logs(theta[0]), theta[0, 0] * theta[0, -1])
+        except torch.linalg.LinAlgError:  # of a matrix that is not definite, or singular
+            count = theta.shape[-1]
+            return ~positive, (theta, theta.new_zeros(count), theta.new_zeros(count, count))
+        return positive, (theta, *found)
 
     @cached_property
     def derivatives(self) -> Derivatives:
