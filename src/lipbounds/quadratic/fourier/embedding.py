@@ -27,7 +27,7 @@ Pair = tuple[int, int]
 @dataclass(frozen=True)
 class Filter:
     """A circular convolution, kernel (c', c / groups, kh, kw); read: the (height, width) of the
-    torus that it needs, its padded image."""
+    torus that it needs, the image with the padding of one side."""
 
     kernel: Tensor
     stride: Pair
@@ -199,7 +199,9 @@ class _Building:
                 raise _Unfit("zero padding of values that may not be 0")
             self.steps[-1] = self.steps[-1].holding_zero
             self.zero = True
-        self.steps.append(Filter(one.kernel, one.stride, one.dilation, one.groups, one.padded))
+        left, right, top, bottom = one.padding
+        read = self.image[1] + max(top, bottom), self.image[2] + max(left, right)
+        self.steps.append(Filter(one.kernel, one.stride, one.dilation, one.groups, read))
         # Averages over disjoint windows that cover the image read nothing of it from beyond.
         apart = one.kernel.shape[2:] == one.stride and not padded
         whole = all(
@@ -228,7 +230,7 @@ class _Building:
         halved = all(k & (k - 1) == 0 for k in found.kernel)
         self.trees &= halved and found.kernel == found.stride and not any(found.padding)
         size = zip(self.image[1:], found.padding, found.reach, strict=True)
-        read = [max(n + p, reach) for n, p, reach in size]
+        read = [max(n + p, reach - p) for n, p, reach in size]
         for axis in (1, 0):  # as a tree pairs the entries of a window
             covered, kernel = 1, found.kernel[axis]
             while covered < kernel:
