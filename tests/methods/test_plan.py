@@ -7,11 +7,15 @@ import torch
 from torch import nn
 
 import lipbounds as lb
-from lipbounds.methods.plan import CAUTIOUS, SHARE, Phase, _ahead, plan
+from lipbounds.clock import now
+from lipbounds.methods import costs as methods
+from lipbounds.methods import ellipsoidal
+from lipbounds.methods.plan import CAUTIOUS, LEAST_SPEED, MEMORY, SHARE, Phase, _ahead, plan
 from lipbounds.networks.rewrite import merged
 from lipbounds.quadratic import costs
 from lipbounds.quadratic.newton.forms import chain_forms
 from lipbounds.quadratic.newton.programs import _forms
+from lipbounds.quadratic.order import Pieces
 from lipbounds.quadratic.structured.links import links
 from lipbounds.results import Status
 from lipbounds.studies.cases.random import gaussian
@@ -171,3 +175,14 @@ def test_what_is_too_large_to_be_a_matrix_is_left_out():
     made = plan(convolutional(nn.Conv2d(3, 8, 3), nn.ReLU(), size=64, channels=3), 2, 1e6, SPEED)
     omitted = {phase.name: phase.short for phase in made.cheap if phase.omitted}
     assert omitted.get("K_2") is Status.MEMORY and "K_star" not in omitted
+
+
+def test_cheap_bounds_are_judged_by_the_network_with_pools():
+    """K_* is computed of it, not of what its pools and convolutions are written out as."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3))
+    network = lb.from_torch(module.double(), (3, 48, 48))
+    run = ellipsoidal._Run(network, 2.0, Pieces, now(), 10.0, None, None, MEMORY)
+    speed = max(ellipsoidal.measured_speed("cpu", torch.get_num_threads()), LEAST_SPEED)
+    (phase,) = [phase for phase in run.plan.cheap if phase.name == "K_star"]
+    assert phase.seconds == methods.product(network, 2.0) / speed
+    assert methods.product(network, 2.0) < methods.product(run.plain, 2.0) / 2

@@ -182,7 +182,17 @@ class _Run:
         self.spread: Multipliers | None = None
         self.spent = 0.0  # seconds, for cheap bounds
         speed = measured_speed(str(network.device), torch.get_num_threads())
-        self.plan = plan(self.plain, norm, seconds, speed, self.core, memory, self.torus, unrolled)
+        self.plan = plan(
+            self.plain,
+            norm,
+            seconds,
+            speed,
+            core=self.core,
+            memory=memory,
+            torus=self.torus,
+            unrolled=unrolled,
+            whole=network,
+        )
 
     def carried_out(self) -> Pieces:
         with limited(self.begin + self.seconds - now()):
