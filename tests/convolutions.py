@@ -1,5 +1,6 @@
 """Small chains of convolutions, with every option that these have, for the tests."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -64,3 +65,21 @@ def network_of(name):
 
 def of_layers(layers):
     return lb.from_torch(nn.Sequential(*layers).double().eval(), (2, SIDE, SIDE))
+
+
+def circulant(kernel, shape, stride, dilation, groups):
+    """The matrix of a circular convolution, from its definition."""
+    outputs, inputs, height, width = kernel.shape
+    channels, rows, columns = shape
+    result = np.zeros((outputs, rows // stride[0], columns // stride[1], channels, rows, columns))
+    for o in range(outputs):
+        for i in range(inputs):
+            source = (o // (outputs // groups)) * inputs + i
+            for a, b in np.ndindex(height, width):
+                for y, x in np.ndindex(*result.shape[1:3]):
+                    at = (
+                        (y * stride[0] + a * dilation[0]) % rows,
+                        (x * stride[1] + b * dilation[1]) % columns,
+                    )
+                    result[o, y, x, source, *at] += kernel[o, i, a, b]
+    return result.reshape(outputs * result.shape[1] * result.shape[2], -1)  # fmt: skip

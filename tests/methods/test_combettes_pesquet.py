@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from convolutions import MODULES, WITHOUT_PADDING, network_of
+from convolutions import MODULES, WITHOUT_PADDING, circulant, network_of
 from torch import nn
 
 import lipbounds as lb
@@ -13,24 +13,6 @@ from lipbounds.networks.plane import Plane
 from lipbounds.results import Status
 
 ROUNDING = 1 + 1e-12
-
-
-def circulant(kernel, shape, stride, dilation, groups):
-    """The matrix of a circular convolution, from its definition."""
-    outputs, inputs, height, width = kernel.shape
-    channels, rows, columns = shape
-    result = np.zeros((outputs, rows // stride[0], columns // stride[1], channels, rows, columns))
-    for o in range(outputs):
-        for i in range(inputs):
-            source = (o // (outputs // groups)) * inputs + i
-            for a, b in np.ndindex(height, width):
-                for y, x in np.ndindex(*result.shape[1:3]):
-                    at = (
-                        (y * stride[0] + a * dilation[0]) % rows,
-                        (x * stride[1] + b * dilation[1]) % columns,
-                    )
-                    result[o, y, x, source, *at] += kernel[o, i, a, b]
-    return result.reshape(outputs * result.shape[1] * result.shape[2], -1)  # fmt: skip
 
 
 def by_definition(network):

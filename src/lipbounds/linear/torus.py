@@ -5,6 +5,7 @@ size of its channels for each frequency (docs/theory.md, proposition 24).
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ TURNS = 20  # of the power iterations that tell which frequencies to look at
 LOOKED_AT = 4  # of those at a time
 CLOSE = 1e-9  # what a certified eigenvalue exceeds the one that is found by, relative to it
 LEAST = 1e-200  # and at least
+Pair = tuple[int, int]
 ROOT = 70  # roundings in a product of two roots of unity: computed angles, cosines and sines
 
 
@@ -95,19 +97,43 @@ class _Symbols:
         symbol = symbol.flatten(3).flatten(0, 1) / math.sqrt(self.aliases)
         product = symbol @ symbol.mH if symbol.shape[1] <= symbol.shape[2] else symbol.mH @ symbol
         squares = outward(product.diagonal(dim1=1, dim2=2).real.sum(-1), 2 * sum(symbol.shape[1:]))
-        real, imaginary = (product.real + product.real.mT) / 2, product.imag
-        imaginary = (imaginary - imaginary.mT) / 2
-        upper, lower = torch.cat([real, -imaginary], 2), torch.cat([imaginary, real], 2)
-        return torch.cat([upper, lower], 1), gamma(4 * sum(symbol.shape[1:])) * squares
+        return real_symmetric(product), gamma(4 * sum(symbol.shape[1:])) * squares
 
     def _roots(self, index: Tensor, axis: int) -> Tensor:
         """exp(i omega t) for the frequencies that alias to each, (b, stride, taps)."""
         size, stride = self.sizes[axis], self.stride[axis]
         alias = index[:, None] + size * torch.arange(stride, device=index.device)
-        tap = self.dilation[axis] * torch.arange(self.taps[axis], device=index.device)
-        turns = (alias[:, :, None] * tap) % (size * stride)
-        angle = (2 * math.pi / (size * stride)) * turns.double()
-        return torch.polar(torch.ones_like(angle), angle)
+        return roots(alias, size * stride, self.taps[axis], self.dilation[axis])
+
+
+def roots(index: Tensor, size: int, taps: int, dilation: int) -> Tensor:
+    """exp(2 pi i k t / size) for the integers k of `index` (...) and t = 0, dilation, ..., complex
+    (..., taps)."""
+    tap = dilation * torch.arange(taps, device=index.device)
+    turns = (index.unsqueeze(-1) * tap) % size
+    angle = (2 * math.pi / size) * turns.double()
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def real_symmetric(matrix: Tensor) -> Tensor:
+    """A Hermitian matrix (..., n, n) up to rounding, as a real one of twice the size, exactly
+    symmetric; a real one of its own size."""
+    if not matrix.is_complex():
+        return (matrix + matrix.mT) / 2
+    real, imaginary = (matrix.real + matrix.real.mT) / 2, matrix.imag
+    imaginary = (imaginary - imaginary.mT) / 2
+    upper, lower = torch.cat([real, -imaginary], -1), torch.cat([imaginary, real], -1)
+    return torch.cat([upper, lower], -2)
+
+
+def nested_sizes(reads: Sequence[Pair], steps: Sequence[Pair]) -> list[Pair]:
+    """The positions of tori that hold so many each, and have as many times those of one torus as
+    `steps` says: the fewest."""
+    last = [
+        max(-(-read[axis] // step[axis]) for read, step in zip(reads, steps, strict=True))
+        for axis in (0, 1)
+    ]
+    return [(last[0] * step[0], last[1] * step[1]) for step in steps]
 
 
 def raised(least: Tensor, gram: Tensor, error: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ..arithmetic.rounding import gamma, outward
 from ..clock import OutOfTime, limited
 from ..linear.norms import norm_by_fourier
 from ..linear.operators import Convolution
+from ..linear.torus import nested_sizes
 from ..networks.network import Network
 from ..networks.plane import Plane, along
 from ..networks.segments import pulled_back, radius, row_blocks, zeros
@@ -116,12 +117,9 @@ def torus_sizes(plane: Plane) -> dict[int, tuple[int, int]]:
         convolutions = plane.chain(k)
         if convolutions is None or k - 1 in found:
             continue
-        segments = list(along(k, convolutions))
-        last = [
-            max(-(-one.padded[axis] // stride[axis]) for _, one, stride in segments)
-            for axis in (0, 1)
-        ]
-        found |= {j: (last[0] * stride[0], last[1] * stride[1]) for j, _, stride in segments}
+        segments = ((j, one.padded, stride) for j, one, stride in along(k, convolutions))
+        layers, reads, steps = zip(*segments, strict=True)
+        found |= dict(zip(layers, nested_sizes(reads, steps), strict=True))
     return found
 
 

@@ -163,7 +163,7 @@ def plan(
     phases = []
     for phase in (descent, newton, alone):
         if not phase.omitted and phase.seconds > left:
-            phase = replace(phase, omitted="takes more than is left", short=Status.TIME)
+            phase = _in_time(left, phase)
         elif phase is newton and not phase.omitted and phases[0].short is Status.TIME:
             phase = replace(phase, omitted="follows the descent", short=Status.TIME)
         if not phase.omitted:
@@ -207,9 +207,7 @@ def _fourier(torus: Torus | str, newton: Phase, speed: float, left: float, memor
     phase = _within(memory, phase, fourier.held(torus))
     if not phase.omitted and not newton.omitted and newton.seconds * speed <= EASY:
         return replace(phase, omitted="Newton's method is as fast")
-    if not phase.omitted and phase.seconds > left:
-        return replace(phase, omitted="takes more than is left", short=Status.TIME)
-    return phase
+    return _in_time(left, phase)
 
 
 def _newton(network: Network, norm: float, speed: float, memory: float) -> Phase:
@@ -247,6 +245,13 @@ def _ahead(descent: Phase, newton: Phase, speed: float) -> Phase:
     if descent.omitted or newton.omitted or not slow:
         return replace(phase, omitted="there is no need")
     return phase
+
+
+def _in_time(left: float, phase: Phase) -> Phase:
+    """The phase, left out if it takes more than the seconds that are left."""
+    if phase.omitted or phase.seconds <= left:
+        return phase
+    return replace(phase, omitted="takes more than is left", short=Status.TIME)
 
 
 def _within(memory: float, phase: Phase, held: float) -> Phase:

@@ -28,7 +28,7 @@ def newton(torus: Torus) -> float:
     sides += [n * m // coarse for n, m in on_torus]
     rows = sides[0] + 2 * sum(sides[1:])
     chained = sum(4 * before * own * rows for before, own in itertools.pairwise(sides))
-    seen = 0 if torus.head is None else torus.head.entries.shape[0]
+    seen = 0 if torus.head is None else torus.head.shape[0]
     each = COMPLEX * (chained + rows**2 * seen) + ELEMENTWISE * rows**2
     solved = sum(n for n, _ in torus.stages) ** 3
     search = 2 * step(torus)
@@ -45,7 +45,7 @@ def held(torus: Torus) -> float:
     inside = HELD * sum(_each(torus, lambda n, m: n * n + n * m))
     if torus.head is None:
         return 16 * inside
-    rows, channels = torus.head.entries.shape[0], torus.image[0]
+    rows, channels = torus.head.shape[0], torus.image[0]
     head = math.prod(half(torus.sizes[-1])) * rows * channels
     squares = sum(slopes.alpha.numel() ** 2 for slopes, _ in torus.tail)
     return 16 * (inside + HELD_BY_HEAD * head) + 8 * HELD * squares
@@ -69,9 +69,9 @@ def _tail(torus: Torus) -> float:
     """Of the matrices behind: the head at each frequency, and the others."""
     if torus.head is None:
         return 0.0
-    outputs, channels = torus.head.entries.shape[0], torus.image[0]
+    outputs, channels = torus.head.shape[0], torus.image[0]
     total = COMPLEX * math.prod(half(torus.sizes[-1])) * outputs * channels * (outputs + channels)
     for _, matrix in torus.tail:
-        rows, columns = matrix.entries.shape
+        rows, columns = matrix.shape
         total += rows * columns * (rows + columns) + 2 * columns**3
     return total

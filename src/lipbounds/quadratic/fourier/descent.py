@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from ...clock import left, now
+from ..adam import FIRST_GAP, LAST_GAP, SHORTEST_STEP, Moments
+from ..ends import settled
 from .elimination import TorusElimination, TorusPoint
 
 RATE, LAST_RATE = 0.4, 0.04  # of the logarithms, per step, at the start and at the end
-FIRST_GAP, LAST_GAP = 1.0, 3e-3  # relative, of nu on the central path
-MOMENTUM, MEMORY = 0.9, 0.99
-SHORTEST_STEP = 2.0**-30
 
 
 def descend(
@@ -31,21 +30,18 @@ def descend(
     """log tau of the least value met in `steps` steps, fewer where time is over before; `logs`
     themselves, which must be feasible, where none is less. rate and gap: at the first step."""
     least, best = math.inf, logs
-    mean, square = torch.zeros_like(logs), torch.zeros_like(logs)
-    here, began = _Here.at(elimination, logs), now()
+    moments, here, began = Moments(logs), _Here.at(elimination, logs), now()
     for count in range(1, steps + 1):
         share = count / steps
         value, slope = here.slope(gap * (LAST_GAP / gap) ** share)
         if value < least:
             least, best = value, here.logs.detach()
-        mean = torch.lerp(slope, mean, MOMENTUM)
-        square = torch.lerp(slope.square(), square, MEMORY)
-        deviation = (square / (1 - MEMORY**count)).sqrt().clamp(min=1e-300)
-        along = -rate * (LAST_RATE / RATE) ** share * mean / (1 - MOMENTUM**count) / deviation
+        along = -rate * (LAST_RATE / RATE) ** share * moments.direction(slope)
         following, ahead = here.moved(along)
         if following is None or left() <= (now() - began) / count:
             break
-        here, mean = following, ahead * mean
+        here = following
+        moments.stopped(ahead)
     else:
         if float(here.point.value.detach()) < least:
             best = here.logs.detach()
@@ -84,18 +80,8 @@ class _Here:
         point, top = self.point, self.point.gains.detach().max()
         with torch.enable_grad():
             t = self.elimination.count / (gap * top.clamp(min=1e-300))
-            nu = _outputs(point, t)
+            # The nu that makes phi least: its derivatives are those with nu as it is.
+            nu = settled(point.gains.detach(), t, point.copies)
             phi = -point.log_determinant - (point.copies * (nu - point.gains).log()).sum()
             (slope,) = torch.autograd.grad(phi, self.logs)
         return float(top.clamp(min=0.0).sqrt()), slope
-
-
-def _outputs(point: TorusPoint, t: Tensor) -> Tensor:
-    """The nu > gains with sum copies / (nu - gains) = t, by Newton's method from the left. It makes
-    phi least, so that phi's derivatives are those with nu as it is."""
-    gains = point.gains.detach()
-    nu = gains.max() + 1 / t
-    for _ in range(60):
-        near = point.copies / (nu - gains)
-        nu = nu + (near.sum() - t) / (near / (nu - gains)).sum()
-    return nu

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...linear.torus import roots
 from .embedding import Filter, Maximum, Slopes, Torus
-from .grid import folded, half, roots, symbol, weights
+from .grid import folded, half, symbol, weights
 
 SLACK, SLACK_OF_MAXIMA = 2.0, 1.25  # of tau at the start, over the least that one number for all
 # channels may be: the best one where H is a multiple of the identity, or near it
@@ -87,7 +88,7 @@ class TorusElimination:
         if torus.head is None:
             return torus.image[0] * math.prod(torus.sizes[-1])
         last = torus.tail[-1][1] if torus.tail else torus.head
-        return last.entries.shape[0]
+        return last.shape[0]
 
     @property
     def count(self) -> int:
@@ -188,7 +189,7 @@ class TorusElimination:
         if isinstance(step, Slopes):
             return None
         count, axis = half(size)[step.axis], step.axis
-        turn = roots(count, size[axis], 2, step.offset, self.device)[:, 1]
+        turn = roots(torch.arange(count, device=self.device), size[axis], 2, step.offset)[:, 1]
         turn = turn.reshape(-1, 1, 1, 1) if axis == 0 else turn.reshape(1, -1, 1, 1)
         return (1 + turn) / 2, (turn - 1) / 2
 

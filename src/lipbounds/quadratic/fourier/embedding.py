@@ -15,13 +15,12 @@ from torch import Tensor
 
 from ...errors import UnsupportedError
 from ...linear.operators import Convolution, Dense, Diagonal, Identity, Operator, Sparse, dense
+from ...linear.torus import Pair, nested_sizes
 from ...linear.windows import recognised
 from ...networks.network import Network
 from ...networks.stages import PoolStage, SlopeStage, Stage, center_and_radius
 
 LARGEST_HEAD = 2**22  # entries of a map behind the torus that is to be written out as a matrix
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,22 @@ Layer = Operator | PoolStage | Slopes | Stage
 
 @dataclass(frozen=True)
 class Matrix:
-    """entries (m, n) and majorant >= |entries|."""
+    """A map (m, n) as `entries`, and a `majorant` >= |entries|; made once they are asked for."""
 
-    entries: Tensor
-    majorant: Tensor
+    operator: Operator
 
-    @classmethod
-    def of(cls, operator: Operator) -> "Matrix":
-        entries = dense(operator)
-        return cls(entries, entries.abs() if operator.plain else dense(operator.majorant()))
+    @property
+    def shape(self) -> Pair:
+        return self.operator.shape
+
+    @cached_property
+    def entries(self) -> Tensor:
+        return dense(self.operator)
+
+    @cached_property
+    def majorant(self) -> Tensor:
+        plain = self.operator.plain
+        return self.entries.abs() if plain else dense(self.operator.majorant())
 
 
 @dataclass(frozen=True)
@@ -167,12 +173,12 @@ class _Building:
             if isinstance(layer, Slopes) and len(matrices) > len(slopes):
                 slopes.append(layer)
             elif _is_matrix(layer):
-                matrices.append(Matrix.of(layer))
+                matrices.append(Matrix(layer))
             else:
                 raise UnsupportedError(str(self.reason))
         if len(matrices) == len(slopes):
             size, device = len(slopes[-1].alpha), slopes[-1].alpha.device
-            matrices.append(Matrix.of(Identity(size, device)))
+            matrices.append(Matrix(Identity(size, device)))
         return matrices[0], tuple(zip(slopes, matrices[1:], strict=True))
 
     def _take(self, layer: Layer) -> None:
@@ -314,20 +320,9 @@ def _sizes(steps: Sequence[Step], image: tuple[int, int, int]) -> tuple[Pair, ..
     of the next as the stride says, and all that is read of the padded images."""
     strides = list(_strides(steps))
     whole = strides[-1]
-    last = [
-        max(
-            image[1 + axis],
-            *(
-                -(-step.read[axis] * stride[axis] // whole[axis])
-                for step, stride in zip(steps, strides, strict=False)
-                if not isinstance(step, Slopes)
-            ),
-        )
-        for axis in (0, 1)
-    ]
-    return tuple(
-        (last[0] * whole[0] // stride[0], last[1] * whole[1] // stride[1]) for stride in strides
-    )
+    reads = [(1, 1) if isinstance(step, Slopes) else step.read for step in steps]
+    ratios = [(whole[0] // stride[0], whole[1] // stride[1]) for stride in strides]
+    return tuple(nested_sizes([*reads, image[1:]], ratios))
 
 
 def _strides(steps: Sequence[Step]) -> Iterator[Pair]:

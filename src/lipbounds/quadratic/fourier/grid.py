@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ...linear.operators import slices
-
-Pair = tuple[int, int]
+from ...linear.torus import Pair, roots
 
 
 def half(size: Pair) -> Pair:
@@ -42,20 +41,22 @@ def folded(values: Tensor, size: Pair, stride: Pair) -> Tensor:
     every `stride`-th position leaves of them."""
     if stride == (1, 1):
         return values
-    coarse = size[0] // stride[0], size[1] // stride[1]
-    every = whole(values, size)
-    every = every.reshape(stride[0], coarse[0], stride[1], coarse[1], *values.shape[2:])
-    return every.mean((0, 2))[:, : half(coarse)[1]]
+    return _by_aliases(values, size, (size[0] // stride[0], size[1] // stride[1])).mean((0, 2))
 
 
 def aliased(values: Tensor, size: Pair, coarse: Pair) -> Tensor:
     """Values at all frequencies that alias to each of a coarser torus, (k, a, ...): the k of `half`
     in a row, and a = a_1 a_2 aliases, of frequency m + M q at q = (q_1, q_2)."""
+    every = _by_aliases(values, size, coarse).movedim((1, 3), (0, 1))
+    return every.flatten(2, 3).flatten(0, 1)
+
+
+def _by_aliases(values: Tensor, size: Pair, coarse: Pair) -> Tensor:
+    """(a_1, M_1, a_2, M_2 // 2 + 1, ...)."""
     ratio = size[0] // coarse[0], size[1] // coarse[1]
     every = whole(values, size)
     every = every.reshape(ratio[0], coarse[0], ratio[1], coarse[1], *values.shape[2:])
-    every = every.movedim((1, 3), (0, 1))[:, : half(coarse)[1]]
-    return every.reshape(math.prod(half(coarse)), ratio[0] * ratio[1], *values.shape[2:])
+    return every[:, :, :, : half(coarse)[1]]
 
 
 def sampled(maps: Tensor, ratio: Pair, stride: Pair) -> Tensor:
@@ -71,7 +72,7 @@ def symbol(kernel: Tensor, size: Pair, dilation: Pair = (1, 1)) -> Tensor:
     (N_1, N_2 // 2 + 1, c', c). Each entry is a sum of kh kw products with roots of unity."""
     outputs, inputs, *taps = kernel.shape
     vertical, horizontal = (
-        roots(n, size[axis], taps[axis], dilation[axis], kernel.device)
+        roots(torch.arange(n, device=kernel.device), size[axis], taps[axis], dilation[axis])
         for axis, n in enumerate(half(size))
     )
     flat = kernel.reshape(outputs * inputs, *taps).to(vertical.dtype)
@@ -80,11 +81,3 @@ def symbol(kernel: Tensor, size: Pair, dilation: Pair = (1, 1)) -> Tensor:
         for block in slices(len(vertical), 2 * len(horizontal) * len(flat))
     ]
     return torch.cat(rows).reshape(*half(size), outputs, inputs)
-
-
-def roots(count: int, size: int, taps: int, dilation: int, device) -> Tensor:
-    """exp(2 pi i k t / size) for k < count and t = 0, dilation, ..., complex (count, taps)."""
-    turns = torch.arange(count, device=device)[:, None] * dilation
-    turns = (turns * torch.arange(taps, device=device)) % size
-    angle = (2 * math.pi / size) * turns.double()
-    return torch.polar(torch.ones_like(angle), angle)

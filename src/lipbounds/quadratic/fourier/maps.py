@@ -15,8 +15,8 @@ from .grid import aliased, half, sampled
 
 @dataclass(frozen=True)
 class Maps:
-    """C W and R W of a stage, from the stage before or the input; counts: the aliases of the
-    stage's own level."""
+    """C W and R W of a stage, from the stage before or the input; aliases: how many the stage's own
+    level has."""
 
     center: Tensor
     radius: Tensor

@@ -20,12 +20,11 @@ from ...arithmetic.rounding import gamma, outward
 from ...clock import check, watched
 from ...linear.norms import power_of_two
 from ...linear.operators import slices
-from ...linear.torus import raised
+from ...linear.torus import ROOT, raised, real_symmetric
 from .elimination import Covariance, StageParts, TorusElimination, full_kernel, sloped
 from .embedding import Filter, Slopes
 from .grid import folded
 
-ROOT = 70  # roundings in a product of roots of unity: computed angles, cosines and sines
 SPARE = (4.0, 100.0, 3000.0)  # of the errors, which S is made greater for; tried in turn
 FEW = 16  # roundings of an entry of a stage's parts, on a torus without maxima
 
@@ -58,7 +57,7 @@ class _Proof:
             return _root(state.matrix * (state.d[:, None] * state.d))
         terms = 16 * torus.image[0] + 2 * math.prod(torus.sizes[-1]) + 2 * ROOT
         terms += 2 * math.prod(torus.image[1:])
-        shape = len(torus.head.entries), torus.image[0], -1
+        shape = torus.head.shape[0], torus.image[0], -1
         majorant = torus.head.majorant.reshape(shape).sum(-1)
         state = self._safe(self.elimination.seen(state), majorant, state, terms)
         for slopes, matrix in torus.tail:
@@ -151,22 +150,14 @@ def _block(parts: StageParts, error: Tensor, spare: float) -> Tensor | None:
     sizes = [torch.linalg.matrix_norm(x) for x in (first, parts.radius)]
     rounding = sum(sizes) + n + 2 * top / scale.square()[:, 0, 0] * n
     wrong = outward(error + gamma(8) * outward(rounding, n * n), 8)
-    whole = real(torch.cat([upper, lower], 1))
+    whole = real_symmetric(torch.cat([upper, lower], 1))
     return matrix if bool(semidefinite([whole], [], wrong).all()) else None
-
-
-def real(matrix: Tensor) -> Tensor:
-    """A Hermitian matrix as a symmetric one of twice the size, exactly symmetric."""
-    if not matrix.is_complex():
-        return (matrix + matrix.mT) / 2
-    ahead, turned = (matrix.real + matrix.real.mT) / 2, (matrix.imag - matrix.imag.mT) / 2
-    return torch.cat([torch.cat([ahead, -turned], -1), torch.cat([turned, ahead], -1)], -2)
 
 
 def _root(covariance: Tensor) -> Tensor:
     """At least the root of the greatest eigenvalue of all, whose entries may be wrong by FEW
     roundings."""
     n = covariance.shape[-1]
-    flat = real(covariance.reshape(-1, n, n))
+    flat = real_symmetric(covariance.reshape(-1, n, n))
     error = outward(gamma(FEW) * torch.linalg.matrix_norm(flat), n * n)
     return outward(raised(flat.new_zeros(()), flat, error).sqrt(), 4)

@@ -6,8 +6,9 @@ import math
 from torch import Tensor
 
 from ...clock import left, limited, now
+from ..adam import FIRST_GAP
 from ..order import Pieces
-from .descent import FIRST_GAP, RATE, descend
+from .descent import RATE, descend
 from .elimination import TorusElimination
 from .programs import solved
 from .proof import proven

@@ -17,13 +17,11 @@ from torch import Tensor
 from ...clock import left, limited, now
 from ...linear.norms import checked_norm
 from ...networks.network import Network
+from ..adam import FIRST_GAP, LAST_GAP, SHORTEST_STEP, Moments
 from ..form import Multipliers, single
 from .elimination import Eliminated, Elimination
 
 RATE, LAST_RATE = 0.1, 0.01  # of the logarithms, per step, at the start and at the end
-FIRST_GAP, LAST_GAP = 1.0, 3e-3  # N / (2 t value), the relative gap on the central path at t
-MOMENTUM, MEMORY = 0.9, 0.99
-SHORTEST_STEP = 2.0**-30
 UNBALANCED = 0.02  # of the scale's logarithm, beyond which the ends are balanced anew
 
 
@@ -62,7 +60,7 @@ def descend(
     with limited(seconds):
         for step in itertools.count(1):
             share = (now() - began) / max(seconds, 1e-9) if steps is None else step / steps
-            if share > 1 or left() <= 0 or not walk.step(step, share):
+            if share > 1 or left() <= 0 or not walk.step(share):
                 break
             if progress:
                 progress(step, float(walk.point.value))
@@ -75,20 +73,17 @@ class _Walk:
     def __init__(self, elimination: Elimination, logs: Tensor, point: Eliminated):
         self.elimination, self.logs, self.point = elimination, logs, point
         self.best = logs, point
-        self.mean, self.square = torch.zeros_like(logs), torch.zeros_like(logs)
+        self.moments = Moments(logs)
 
-    def step(self, count: int, share: float) -> bool:
+    def step(self, share: float) -> bool:
         """One step, `share` of the run being over; False where none is feasible any more."""
         self._balance()
+        # N / (2 t value) is the gap.
         gap = FIRST_GAP * (LAST_GAP / FIRST_GAP) ** share
         t = self.elimination.count / (2 * gap * self.point.value)
         slope = self.elimination.gradient(self.point, t)
-        self.mean = torch.lerp(slope, self.mean, MOMENTUM)
-        self.square = torch.lerp(slope.square(), self.square, MEMORY)
-        mean = self.mean / (1 - MOMENTUM**count)
-        deviation = (self.square / (1 - MEMORY**count)).sqrt()
         rate = RATE * (LAST_RATE / RATE) ** share
-        return self._move(-rate * mean / deviation.clamp(min=1e-300))
+        return self._move(-rate * self.moments.direction(slope))
 
     def _move(self, along: Tensor) -> bool:
         ahead = 1.0
@@ -97,7 +92,7 @@ class _Walk:
             point = self.elimination.at(logs.exp())
             if point is not None and bool(torch.isfinite(point.value)):
                 self._keep(logs, point)
-                self.mean = ahead * self.mean  # the momentum has run into the cone's edge
+                self.moments.stopped(ahead)
                 return True
             ahead /= 2
         return False

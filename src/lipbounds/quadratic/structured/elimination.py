@@ -22,6 +22,7 @@ from torch import Tensor
 from ...arithmetic.tridiagonal import Factors, factorise, selected_inverse
 from ...linear.operators import dense
 from ...networks.network import Network
+from ..ends import settled
 from ..form import Multipliers
 from .links import Link, links, live_entries
 
@@ -119,11 +120,7 @@ class Eliminated:
 
     def head(self, t: Tensor) -> Tensor:
         """The h > max q with sum_i 1 / (h - q_i) = t."""
-        h = self.least.max() + 1 / t
-        for _ in range(60):  # Newton from the left on a convex decreasing function
-            p = 1 / (h - self.least)
-            h = h + (p.sum() - t) / p.square().sum()
-        return h
+        return settled(self.least, t)
 
     def barrier(self, t: Tensor) -> Tensor:
         """phi at t."""
