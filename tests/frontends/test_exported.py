@@ -137,7 +137,19 @@ def hooked():
 
 w = nn.Parameter(torch.randn(64, 3))
 spectral = nn.utils.parametrizations.spectral_norm
+VOLUME = (2, 5, 4, 6)
 MODULES = {
+    "volumes": (
+        nn.Sequential(
+            nn.Conv3d(2, 3, 2, padding=1),
+            nn.BatchNorm3d(3),
+            nn.ReLU(),
+            nn.MaxPool3d((2, 3, 2), (2, 1, 2), (1, 0, 1), (1, 2, 1), ceil_mode=True),
+            nn.AvgPool3d((2, 1, 3), 1, (1, 0, 1), count_include_pad=False),
+        ),
+        VOLUME,
+    ),
+    "volumes counting": (nn.AvgPool3d(2, padding=1, ceil_mode=True), VOLUME),
     "residual": (nn.Sequential(Block(), Block(2)), IMAGE),
     "inception": (nn.Sequential(Inception(), conv(5, 2)), IMAGE),
     "shared": (Forward(shared, a=conv()), IMAGE),
@@ -164,9 +176,18 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
+ADAPTIVE = {  # which torch exports to no ONNX file
+    "volumes adaptive": (nn.AdaptiveAvgPool3d((2, None, 4)), VOLUME),
+    "volumes largest": (nn.AdaptiveMaxPool3d(3), VOLUME),
+    "signal adaptive": (nn.AdaptiveAvgPool1d(3), (2, 7)),
+    "signal largest": (nn.AdaptiveMaxPool1d(3), (2, 7)),
+    "volumes divided": (nn.AvgPool3d((3, 2, 2), divisor_override=5), VOLUME),
+}
+
+
+@pytest.mark.parametrize("name", MODULES | ADAPTIVE)
 def test_the_network_is_the_module(name):
-    module, shape = MODULES[name]
+    module, shape = (MODULES | ADAPTIVE)[name]
     module = module.eval().double()
     network = lb.from_torch(module, shape)
     plain = getattr(module, "_orig_mod", module)  # not compiled in a test

@@ -197,7 +197,7 @@ BAD = {
     "too large": (nn.Conv2d(2, 1, 7), SHAPE, "does not fit"),
     "pool": (nn.MaxPool2d(9), SHAPE, "pooling window of 9 does not fit"),
     "pool axes": (nn.MaxPool1d(2), SHAPE, "1-dimensional"),
-    "adaptive axes": (nn.AdaptiveAvgPool2d(2), SIGNAL, "takes an image"),
+    "adaptive axes": (nn.AdaptiveAvgPool2d(2), SIGNAL, "2-dimensional images"),
     "padding only": (nn.MaxPool2d(2, 1, padding=1, dilation=6), (1, 5, 5), "in the padding"),
     "norm channels": (nn.BatchNorm2d(3), SHAPE, "takes 3 channels"),
     "slopes": (nn.PReLU(3), SHAPE, "has 3 slopes for 2 channels"),

@@ -114,6 +114,10 @@ CASES = {
     "MaxPool ceil": ("MaxPool", IMAGE, [], {**square, "strides": [2, 2], "ceil_mode": 1}),
     "MaxPool same": ("MaxPool", IMAGE, [], {**square, "auto_pad": "SAME_UPPER"}),
     "MaxPool signal": ("MaxPool", (1, 2, 7), [], {"kernel_shape": [3], "strides": [2]}),
+    "MaxPool volume": ("MaxPool", (1, 2, 3, 6, 5), [],
+                       {"kernel_shape": [2, 3, 2], "strides": [1, 2, 2], "pads": [1, 0] * 3}),
+    "AveragePool volume": ("AveragePool", (1, 2, 3, 6, 5), [],
+                           {"kernel_shape": [2, 3, 2], "pads": [1, 0, 1, 0, 1, 0]}),
     "AveragePool": ("AveragePool", IMAGE, [], {**square, "pads": [1, 1, 0, 0]}),
     "AveragePool counting": ("AveragePool", IMAGE, [],
                              {**square, "pads": [1, 1, 1, 1], "count_include_pad": 1}),
@@ -358,7 +362,7 @@ def disconnected():
 NAN = np.full((4, 3), np.nan, np.float32)
 MODELS = {
     "two inputs": (two_inputs(), "2 inputs and 1 outputs"),
-    "integers": (of_integers(), "of type int64, not of floats"),
+    "integers": (of_integers(), "of type int64, not of floating-point numbers"),
     "domain": (custom(), r"\(Relu\).*domain 'mine'"),
     "disconnected": (disconnected(), "is not valid"),
     "opset 5": (model("Relu", (3,), opset=5), "uses opset 5; opsets 7 to"),

@@ -357,11 +357,11 @@ def _pool(axes: int, most: bool):
     return pooled
 
 
-def _adaptive(most: bool):
+def _adaptive(axes: int, most: bool):
     def pooled(operation: Operation) -> Value:
         value, output = operation.args
         make = pieces.adaptive_max_pool if most else pieces.adaptive_average_pool
-        made = values.applied(value, make(value.shape, output, value.device), operation.place)
+        made = values.applied(value, make(value.shape, output, axes, value.device), operation.place)
         return [made] if most else made
 
     return pooled
@@ -607,22 +607,16 @@ OPERATIONS: dict[str, Callable[[Operation], Value | list[Value]]] = {
             "upsample_trilinear3d",
             "upsample_bicubic2d",
             "_upsample_bilinear2d_aa",
-            "avg_pool3d",
-            "adaptive_avg_pool1d",
-            "adaptive_avg_pool3d",
         ],
         _rounded_by_columns,
     ),
     "_native_batch_norm_legit_no_training": _batch_norm,
     **dict.fromkeys(["_native_batch_norm_legit", "_native_batch_norm_legit_functional"], _training),
-    "max_pool1d": _pool(1, most=True),
-    "max_pool2d": _pool(2, most=True),
-    "max_pool1d_with_indices": _pool(1, most=True),
-    "max_pool2d_with_indices": _pool(2, most=True),
-    "avg_pool1d": _pool(1, most=False),
-    "avg_pool2d": _pool(2, most=False),
-    "adaptive_avg_pool2d": _adaptive(most=False),
-    "adaptive_max_pool2d": _adaptive(most=True),
+    **{f"max_pool{axes}d": _pool(axes, most=True) for axes in (1, 2, 3)},
+    **{f"max_pool{axes}d_with_indices": _pool(axes, most=True) for axes in (1, 2, 3)},
+    **{f"avg_pool{axes}d": _pool(axes, most=False) for axes in (1, 2, 3)},
+    **{f"adaptive_avg_pool{axes}d": _adaptive(axes, most=False) for axes in (1, 2, 3)},
+    **{f"adaptive_max_pool{axes}d": _adaptive(axes, most=True) for axes in (1, 2, 3)},
     "add": _sum(1.0),
     "sub": _sum(-1.0),
     "rsub": _sum(-1.0, turned=True),

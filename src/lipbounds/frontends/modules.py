@@ -340,16 +340,16 @@ def _average_pool(layer: nn.AvgPool1d | nn.AvgPool2d, shape: Shape, device) -> P
 
 
 def _axes(layer) -> int:
-    return 1 if type(layer).__name__.endswith("1d") else 2
+    return int(type(layer).__name__[-2])
 
 
 def _adaptive_average_pool(layer: nn.AdaptiveAvgPool2d, shape: Shape, device) -> Piece:
-    return pieces.adaptive_average_pool(shape, layer.output_size, device)
+    return pieces.adaptive_average_pool(shape, layer.output_size, _axes(layer), device)
 
 
 def _adaptive_max_pool(layer: nn.AdaptiveMaxPool2d, shape: Shape, device) -> Piece:
     _refuse_indices(layer)
-    return pieces.adaptive_max_pool(shape, layer.output_size, device)
+    return pieces.adaptive_max_pool(shape, layer.output_size, _axes(layer), device)
 
 
 def _refuse_indices(layer) -> None:

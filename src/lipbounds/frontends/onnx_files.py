@@ -124,7 +124,19 @@ def _only_input(model):
             f"the model has {len(given)} inputs and {len(model.graph.output)} outputs; a bound is "
             "of one output as a function of one input: export it so, or cut it with onnx.utils"
         )
+    kind = _kind(given[0])
+    if kind not in (np.float16, np.float32, np.float64):
+        raise UnsupportedError(
+            f"the model's input {given[0].name!r} is of type {kind}, not of floating-point "
+            "numbers: cut the model behind what turns them into such"
+        )
     return given[0]
+
+
+def _kind(given) -> np.dtype:
+    from onnx import helper
+
+    return helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
 
 
 def _set_shape(given, input_shape: Sequence[int] | None) -> tuple[int, ...]:
@@ -229,11 +241,7 @@ def _refuse_narrowing(model, given) -> None:
 
 def _source(model, given, shape: tuple[int, ...]) -> tuple[Source, float]:
     """The model as a function, and its precision."""
-    import onnx
-
-    kind = onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
-    if kind not in (np.float16, np.float32, np.float64):
-        raise UnsupportedError(f"the model's input {given.name!r} is of type {kind}, not of floats")
+    kind = _kind(given)
     run = _runner(model, given.name)
 
     def function(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LipboundsError, ShapeError, UnsupportedError, first_line
-from ..linear.operators import average_pooling
+from ..linear.operators import Identity, average_pooling
 from ..linear.windows import sliding
 from ..networks import activations as act
 from ..networks.activations import Activation
@@ -22,7 +22,7 @@ from ..networks.stages import PoolStage
 from . import pieces, values
 from .exported import LOG_SOFTMAX, NORMALISATION, PRODUCT, SOFTMAX
 from .pieces import Piece
-from .values import Staged, Value
+from .values import Combination, Staged, Value
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,10 @@ def _layer(node: Node, make: Callable[[tuple[int, ...]], Piece]) -> Value:
     """A piece on channels: the batch dimension of 1 is taken off before, and put back."""
     value = node.inputs[0]
     if not value.shape or value.shape[0] != 1:
-        raise ShapeError(f"takes an array of shape {value.shape}; its batch dimension must be 1")
+        raise ShapeError(
+            f"takes an array of shape {value.shape}; its batch dimension must be 1: give the shape "
+            "of one input as input_shape, or export with a batch of 1"
+        )
     inner = values.reshaped(value, value.shape[1:], node.place)
     made = values.applied(inner, make(inner.shape), node.place)
     return values.reshaped(made, (1, *made.shape), node.place)
@@ -295,6 +298,9 @@ def _hard_swish(alpha: float, beta: float) -> Activation:
 
 
 def _quotient(node: Node) -> Value:
+    one, other = node.inputs
+    if isinstance(one, Value) and isinstance(other, Value) and _is_softsign(one, other):
+        return _activated(one, act.softsign(), node.place)
     if not isinstance(node.inputs[0], Value) or len(node.values) > 1:
         raise UnsupportedError(
             "divides by a value that depends on the input, as normalisation of single inputs does"
@@ -305,6 +311,22 @@ def _quotient(node: Node) -> Value:
     shape = torch.broadcast_shapes(node.value.shape, constant.shape)
     value = _expanded(node.value, shape, node.place)
     return values.scaled(value, 1 / constant, node.place, roundings=1)
+
+
+def _is_softsign(x: Value, below: Value) -> bool:
+    """x / (1 + |x|), as exporters write it."""
+    offset = torch.zeros(x.size, dtype=torch.float64)
+    while isinstance(below, Combination) and len(below.terms) == 1:
+        ((inner, operator),) = below.terms
+        if not isinstance(operator, Identity):
+            return False
+        below, offset = inner, offset + below.offset
+    return (
+        isinstance(below, Staged)
+        and below.of is x
+        and [function.name for function, _ in below.stage.parts] == ["abs"]
+        and bool((offset == 1).all())
+    )
 
 
 def _negative(node: Node) -> Value:
@@ -382,8 +404,6 @@ def _batch_norm(node: Node) -> Value:
 def _pool_windows(node: Node, shape: Sequence[int]):
     """(windows, inside, out_shape) of a pool on an image or signal, and its paddings."""
     axes = len(shape) - 1
-    if axes not in (1, 2):
-        raise UnsupportedError(f"pools over {axes} dimensions; 1 and 2 are supported")
     kernel = node.get("kernel_shape")
     stride, dilation = node.get("strides", [1] * axes), node.get("dilations", [1] * axes)
     padding = _padding(node, kernel, stride, dilation, shape[1:])

@@ -165,7 +165,7 @@ def average_pool(
     array = image(shape)
     kernel, stride = pair(kernel, 1, axes), pair(stride, 1, axes)
     padding = pair(padding, 0, axes)
-    windows, inside, out = sliding(array, kernel, stride, padding, (1, 1), ceil_mode)
+    windows, inside, out = sliding(array, kernel, stride, padding, (1,) * len(kernel), ceil_mode)
     divisors = inside.sum(1)
     if count_include_pad:
         divisors = padded_counts(array, kernel, stride, padding, ceil_mode)
@@ -175,28 +175,31 @@ def average_pool(
 
 
 def check_pool(shape: Shape, kernel: Sizes, padding: Sizes, axes: int) -> None:
-    if len(shape) != axes + 1:
-        raise ShapeError(f"takes channels of {axes}-dimensional images")
+    _check_axes(shape, axes)
     sizes = zip(pair(kernel, 1, axes), pair(padding, 0, axes), strict=True)
     if any(p < 0 or 2 * p > k for k, p in sizes):
         raise LipboundsError(f"padding {padding} must be at most half the window")
 
 
-def adaptive_average_pool(shape: Shape, output, device) -> Piece:
-    windows, inside, out = adaptive(shape, adaptive_output(shape, output))
+def _check_axes(shape: Shape, axes: int) -> None:
+    if len(shape) != axes + 1:
+        raise ShapeError(f"takes channels of {axes}-dimensional images")
+
+
+def adaptive_average_pool(shape: Shape, output, axes: int, device) -> Piece:
+    windows, inside, out = adaptive(shape, adaptive_output(shape, output, axes))
     return _averages(windows, inside, inside.sum(1), shape, out, device)
 
 
-def adaptive_max_pool(shape: Shape, output, device) -> Piece:
-    windows, _, out = adaptive(shape, adaptive_output(shape, output))
+def adaptive_max_pool(shape: Shape, output, axes: int, device) -> Piece:
+    windows, _, out = adaptive(shape, adaptive_output(shape, output, axes))
     return Piece(out, stage=PoolStage(windows.to(device), math.prod(shape)))
 
 
-def adaptive_output(shape: Shape, output) -> tuple[int, int]:
-    if len(shape) != 3:
-        raise ShapeError("takes an image (channels, height, width)")
+def adaptive_output(shape: Shape, output, axes: int) -> tuple[int, ...]:
+    _check_axes(shape, axes)
     given = output
-    output = (output, output) if isinstance(output, int) else tuple(output)
+    output = (output,) * axes if isinstance(output, int) else tuple(output)
     output = tuple(n if m is None else m for m, n in zip(output, shape[1:], strict=True))
     if min(output) < 1:
         raise LipboundsError(f"output_size {given} must be positive")
@@ -225,20 +228,21 @@ def prelu(slopes: Tensor, shape: Shape) -> Piece:
     return activated(act.prelu(each), shape, slopes.device)
 
 
-def pair(value: Sizes, fill: int, axes: int | None = None) -> tuple[int, int]:
-    """(vertical, horizontal); a one-dimensional layer works on images of height 1."""
+def pair(value: Sizes, fill: int, axes: int = 2) -> tuple[int, ...]:
+    """(vertical, horizontal), of three axes as many; a one-dimensional layer works on images of
+    height 1."""
     if isinstance(value, int):
-        return (fill, value) if axes == 1 else (value, value)
+        return (fill, value) if axes == 1 else (value,) * axes
     value = tuple(value)
     return (fill, value[0]) if len(value) == 1 else value
 
 
-def image(shape: Shape) -> tuple[int, int, int]:
-    return shape if len(shape) == 3 else (shape[0], 1, shape[1])
+def image(shape: Shape) -> Shape:
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
 
 def unimage(shape: Shape, axes: int) -> Shape:
-    return tuple(shape) if axes == 2 else (shape[0], shape[2])
+    return (shape[0], shape[2]) if axes == 1 else tuple(shape)
 
 
 def checked_shape(input_shape) -> Shape:

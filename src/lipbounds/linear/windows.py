@@ -1,6 +1,7 @@
 """Pooling windows as tables of flat input indices, for max and average pooling alike."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,9 @@ def sliding(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Windows that slide over each channel of a (C, H, W) image, as PyTorch places them; padding:
-    of each axis, on both sides or (before, after).
+    """Windows that slide over each channel of an image (C, H, W), or of an array of any number of
+    axes behind the channels, as PyTorch places them; padding: of each axis, on both sides or
+    (before, after).
 
     Returns (windows, inside, out_shape): windows (m, w) of flat indices, `inside` (m, w) False
     where an entry lies in the padding (its index is then that of another entry of the window).
@@ -112,7 +114,10 @@ def padded_counts(
         size, k, s, p = axis
         start = torch.arange(_positions(size, k, s, (p, p), 1, ceil_mode)) * s - p
         counts.append((start + k).clamp(max=size + p) - start)
-    return (counts[0].unsqueeze(1) * counts[1].unsqueeze(0)).flatten().repeat(shape[0])
+    total = counts[0].unsqueeze(1)
+    for count in counts[1:]:
+        total = _blocks(total, count.unsqueeze(1), torch.mul)
+    return total.flatten().repeat(shape[0])
 
 
 def _positions(size: int, k: int, s: int, p: tuple[int, int], d: int, ceil_mode: bool) -> int:
@@ -128,17 +133,22 @@ def _positions(size: int, k: int, s: int, p: tuple[int, int], d: int, ceil_mode:
 def _table(
     ranges: Sequence[tuple[Tensor, Tensor]], shape: Sequence[int]
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Combine the two axes' index ranges (positions, entries) into one table over all channels."""
-    (row, row_in), (column, column_in) = ranges
-    channels, height, width = shape
-    out_shape = (channels, len(row), len(column))
-    flat = row[:, None, :, None] * width + column[None, :, None, :]
-    inside = row_in[:, None, :, None] & column_in[None, :, None, :]
-    flat, inside = (x.reshape(len(row) * len(column), -1) for x in (flat, inside))
+    """Combine the axes' index ranges (positions, entries) into one table over all channels."""
+    channels, sizes = shape[0], shape[1:]
+    index, inside = ranges[0]
+    for size, (more, more_inside) in zip(sizes[1:], ranges[1:], strict=True):
+        index = _blocks(index * size, more, torch.add)
+        inside = _blocks(inside, more_inside, torch.logical_and)
     if not bool(inside.any(1).all()):
         raise ShapeError("a pooling window lies entirely in the padding")
-    some = flat.gather(1, inside.int().argmax(1, keepdim=True))
-    flat = torch.where(inside, flat, some)
-    offset = (torch.arange(channels) * height * width)[:, None, None]
-    windows = (flat.unsqueeze(0) + offset).reshape(-1, flat.shape[1])
-    return windows, inside.repeat(channels, 1), out_shape
+    some = index.gather(1, inside.int().argmax(1, keepdim=True))
+    index = torch.where(inside, index, some)
+    offset = (torch.arange(channels) * math.prod(sizes))[:, None, None]
+    windows = (index.unsqueeze(0) + offset).reshape(-1, index.shape[1])
+    return windows, inside.repeat(channels, 1), (channels, *(len(each) for each, _ in ranges))
+
+
+def _blocks(one: Tensor, other: Tensor, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Every row of one with every row of the other, entry with entry, in row-major order."""
+    both = combined(one[:, None, :, None], other[None, :, None, :])
+    return both.reshape(len(one) * len(other), -1)
