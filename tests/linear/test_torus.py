@@ -91,6 +91,7 @@ def test_the_power_iteration_is_not_what_proves_it(seed, monkeypatch):
 @pytest.mark.parametrize("scale", [0.0, 1e-290, 1e-150, 1.0, 1e150, 1e290])
 def test_every_scale(scale, monkeypatch):
     monkeypatch.setattr(norms, "DENSE_ENTRIES", 0)
+    monkeypatch.setattr(norms, "FEW_ENTRIES", 0)
     monkeypatch.setattr(norms, "LARGEST_OF_PARTS", 4)
     one = convolution((4, 2, 3, 3))
     scaled = one.with_kernel(scale * one.kernel)
@@ -130,6 +131,7 @@ def test_the_norms_of_parts_bound_that_of_the_whole(name, monkeypatch):
     exact = float(operator_norm(operator, 2))
     monkeypatch.setattr(norms, "_KNOWN", {})
     monkeypatch.setattr(norms, "DENSE_ENTRIES", 0)
+    monkeypatch.setattr(norms, "FEW_ENTRIES", 0)
     monkeypatch.setattr(norms, "LARGEST_OF_PARTS", 20)
     value = float(operator_norm(operator, 2))
     assert exact * (1 - 1e-9) <= value <= 3 * exact

@@ -16,26 +16,17 @@ from torch import Tensor
 
 from ..arithmetic.definite import runs_to_its_end, shortfall
 from ..arithmetic.rounding import finite, gamma, outward
-from ..clock import watched
 from ..errors import LipboundsError, UnsupportedError
 from .blocks import Blocks, Sum
-from .operators import (
-    Convolution,
-    Dense,
-    Diagonal,
-    Identity,
-    Operator,
-    Sparse,
-    dense,
-    identity_rows,
-    slices,
-)
+from .grams import by_taps, gram
+from .operators import Convolution, Dense, Diagonal, Identity, Operator, Sparse, dense
 from .torus import torus_norm
 
 NORMS = (1.0, 2.0, math.inf)
 LARGEST_GRAM = 16384  # 2 GiB of float64
 LARGEST_OF_PARTS = 6400  # the same of a map that is made of parts: 0.3 GiB, and ten seconds
 DENSE_ENTRIES = 2**24  # below, the matrix is formed: 128 MiB of float64
+FEW_ENTRIES = 2**18  # the same of a convolution that need not be formed
 DENSE_EIGENVALUES = 1000  # beyond, one Lanczos run is faster than all eigenvalues
 _KNOWN: WeakKeyDictionary[Operator, dict[float, Tensor]] = WeakKeyDictionary()  # operators are
 # immutable, and several bounds ask for the same norms
@@ -99,7 +90,8 @@ def spectral_norm(operator: Operator) -> Tensor:
     products and sums, what their parts tell, or else their absolute sums."""
     schur = majorant_norm(operator)
     m, n = operator.shape
-    if m * n <= DENSE_ENTRIES or operator.batch_shape:
+    formed = FEW_ENTRIES if by_taps(operator) is not None else DENSE_ENTRIES
+    if m * n <= formed or operator.batch_shape:
         value = matrix_norm(dense(operator), 2) + gamma(operator.terms) * schur
         return torch.minimum(value, schur)
     if not has_gram(operator):
@@ -206,20 +198,6 @@ def power_of_two(size: Tensor) -> Tensor:
     exponent = torch.frexp(finite(size, "a layer's weight, or a product of layers")).exponent
     exponent = exponent.clamp(max=1023)  # 2^1024 is infinite; the half of it does as well
     return torch.where(size > 0, torch.ldexp(torch.ones_like(size), exponent), 1.0)
-
-
-def gram(operator: Operator, scale: Tensor) -> Tensor:
-    """W W^T or W^T W over scale^2, whichever is smaller, formed by blocks of columns."""
-    m, n = operator.shape
-    side, forth, back = (m, operator.adjoint, operator.apply)
-    if n < m:
-        side, forth, back = (n, operator.apply, operator.adjoint)
-    parts = [
-        back(forth(identity_rows(side, rows, operator.device) / scale)) / scale
-        for rows in watched(list(slices(side, max(m, n))), "a layer's Gram matrix")
-    ]
-    product = torch.cat(parts, -2)
-    return (product + product.mT) / 2
 
 
 def largest_eigenvalue(symmetric: Tensor, error: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, reduce
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from ..arithmetic.rounding import times_power
 from ..errors import LipboundsError, ShapeError
 
 BLOCK_ENTRIES = 2**23  # 64 MiB of float64: what one block of rows or columns may take
+MANY = 64  # vectors at a time, from which on it pays to form a product that is smaller
 MIXED = 1e10  # multiply-adds up to which a product is formed for its entries' absolute values
 
 
@@ -385,6 +387,16 @@ class Convolution(Operator):
         return self.with_kernel(times_power(self.kernel, exponent))
 
     def materialized(self):
+        return Sparse(*self._placed(), self.shape)
+
+    def formed(self) -> Tensor:
+        """Its matrix, (m, n)."""
+        matrix = self.kernel.new_zeros(self.shape)
+        rows, columns, values = self._placed()
+        matrix[rows, columns] = values
+        return matrix
+
+    def _placed(self) -> tuple[Tensor, Tensor, Tensor]:
         """Its entries by their indices: patch entry e of position l meets input `patches[e, l]`."""
         outputs, _, *size = self.kernel.shape
         groups, (m, n) = self.groups, self.shape
@@ -397,7 +409,32 @@ class Convolution(Operator):
         values = self.kernel.reshape(groups, outputs // groups, -1, 1)
         rows, columns, values = torch.broadcast_tensors(rows, columns, values)
         inside = columns >= 0
-        return Sparse(rows[inside], columns[inside], values[inside], self.shape)
+        return rows[inside], columns[inside], values[inside]
+
+    @cached_property
+    def csr(self):
+        return self.csr_rows(np.arange(self.shape[0]))
+
+    def csr_rows(self, index: np.ndarray) -> sp.csr_array:
+        """The rows of these indices, as a SciPy matrix, on the CPU."""
+        channels, *sizes = self.image_shape
+        outputs, inputs, *taps = self.kernel.shape
+        channel, row, column = np.unravel_index(index, self.out_shape)
+        left, _, top, _ = self.padding
+        places, inside = [], []
+        for k, (at, pad) in enumerate(((row, top), (column, left))):
+            reach = np.arange(taps[k]) * self.dilation[k]
+            places.append((at * self.stride[k] - pad)[:, None] + reach)
+            inside.append((places[k] >= 0) & (places[k] < sizes[k]))
+        pixels = places[0][:, :, None] * sizes[1] + places[1][:, None, :]
+        within = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+        first = channel // (outputs // self.groups) * inputs
+        planes = (first[:, None] + np.arange(inputs)) * math.prod(sizes)
+        columns = planes[:, :, None, None] + pixels[:, None]
+        within = np.broadcast_to(within, columns.shape)
+        starts = np.concatenate([[0], within.reshape(len(index), -1).sum(1).cumsum()])
+        values = self.kernel.numpy()[channel]
+        return sp.csr_array((values[within], columns[within], starts), (len(index), self.shape[1]))
 
     def with_kernel(self, kernel: Tensor) -> "Convolution":
         return Convolution(
@@ -455,12 +492,31 @@ class Composition(Operator):
     def apply(self, x):
         if x.ndim == 1 and self.batch_shape:  # between two ensembles, a member's vector is a row
             return self.apply(x.unsqueeze(0)).squeeze(-2)
-        return reduce(lambda value, factor: factor.apply(value), reversed(self.factors), x)
+        factors = self._factors_for(x)
+        return reduce(lambda value, factor: factor.apply(value), reversed(factors), x)
 
     def adjoint(self, y):
         if y.ndim == 1 and self.batch_shape:
             return self.adjoint(y.unsqueeze(0)).squeeze(-2)
-        return reduce(lambda value, factor: factor.adjoint(value), self.factors, y)
+        return reduce(lambda value, factor: factor.adjoint(value), self._factors_for(y), y)
+
+    def _factors_for(self, x: Tensor) -> tuple[Operator, ...]:
+        """Shortened where there are vectors enough to pay for it."""
+        return self.shortened if x[..., 0].numel() >= MANY else self.factors
+
+    @cached_property
+    def shortened(self) -> tuple[Operator, ...]:
+        """Factors of the same product, where a matrix B behind a sparse A (k, n), n < k, is formed
+        with it. An entry of B A is a sum of at most terms(A) products and an application sums
+        max(m, n) <= terms(B), so that the roundings are those that `terms` counts."""
+        found = [self.factors[0]]
+        for factor in self.factors[1:]:
+            tall = isinstance(factor, Sparse) and factor.shape[1] < factor.shape[0]
+            if tall and isinstance(found[-1], Dense) and not found[-1].batch_shape:
+                found[-1] = Dense(factor.adjoint(found[-1].weight))
+            else:
+                found.append(factor)
+        return tuple(found)
 
     def absolute(self):
         """|B A|, which is |B| |A| where no entry of the product is a sum: where no row of B, or no
@@ -550,6 +606,8 @@ def dense(operator: Operator) -> Tensor:
         return operator.weight
     if isinstance(operator, Sparse):
         return operator.coo.to_dense()
+    if isinstance(operator, Convolution):
+        return operator.formed()
     m, n = operator.shape
     if m < n:
         return operator.adjoint(identity_rows(m, slice(0, m), operator.device))

@@ -16,6 +16,7 @@ from ..arithmetic.rounding import gamma, outward
 from .norms import largest_eigenvalue, matrix_norm, power_of_two
 from .operators import (
     Composition,
+    Convolution,
     Dense,
     Diagonal,
     Identity,
@@ -24,6 +25,7 @@ from .operators import (
 )
 
 SPARSE_COST = 1 / 64  # a dense multiply-add costs about this much of a sparse one
+HELD = 2**24  # entries of a convolution that are formed at a time, 400 MiB
 FILLED = 0.2  # a sparse block with a greater share of nonzeros is faster dense
 
 
@@ -70,14 +72,30 @@ class SparseRows:
             return self
         if isinstance(operator, Composition):
             block = self
-            for factor in operator.factors:
+            for factor in operator.shortened:
                 block = block.pull(factor)
             return block
         if isinstance(operator, Dense):
             return DenseRows(torch.from_numpy(self.rows @ operator.weight.numpy()))
         if isinstance(operator, Diagonal):
             return SparseRows((self.rows * operator.diagonal.numpy()[None, :]).tocsr())
-        rows = (self.rows @ operator.csr).tocsr()
+        if isinstance(operator, Convolution):
+            return self._through(operator)
+        return self._filled((self.rows @ operator.csr).tocsr())
+
+    def _through(self, convolution: Convolution) -> DenseRows | SparseRows:
+        """By its matrix, of a large one by the rows that are needed; dense where too many are."""
+        if convolution.cost <= HELD:
+            return self._filled((self.rows @ convolution.csr).tocsr())
+        touched = np.unique(self.rows.indices)
+        if len(touched) * convolution.kernel[0].numel() > HELD:
+            return DenseRows(torch.from_numpy(self.rows.toarray())).pull(convolution)
+        place = np.searchsorted(touched, self.rows.indices)
+        shape = self.rows.shape[0], len(touched)
+        few = sp.csr_array((self.rows.data, place, self.rows.indptr), shape)
+        return self._filled((few @ convolution.csr_rows(touched)).tocsr())
+
+    def _filled(self, rows: sp.csr_array) -> DenseRows | SparseRows:
         if rows.nnz > FILLED * rows.shape[0] * rows.shape[1]:
             return DenseRows(torch.from_numpy(rows.toarray()))
         return SparseRows(rows)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..clock import left
 from ..linear.blocks import Blocks
+from ..linear.grams import by_taps, taps_cost
 from ..linear.norms import blocks_tell, has_gram
 from ..linear.operators import Operator
 from ..linear.torus import torus_cost
@@ -192,4 +193,6 @@ def _spectral(operator: Operator) -> float:
             return float(torus_cost(convolution))
         parts = operator.factors if len(operator.factors) > 1 else operator.parts.values()
         return operator.cost + sum(map(_spectral, parts))
-    return float(2 * side * operator.cost + EIGENVALUES * side**3)
+    taps = by_taps(operator)
+    formed = 2 * side * operator.cost if taps is None else taps_cost(taps)
+    return float(formed + EIGENVALUES * side**3)
