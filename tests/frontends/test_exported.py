@@ -181,6 +181,11 @@ ADAPTIVE = {  # which torch exports to no ONNX file
     "volumes largest": (nn.AdaptiveMaxPool3d(3), VOLUME),
     "signal adaptive": (nn.AdaptiveAvgPool1d(3), (2, 7)),
     "signal largest": (nn.AdaptiveMaxPool1d(3), (2, 7)),
+    "one number for all axes": (
+        Forward(lambda m, x: F.avg_pool3d(F.max_pool3d(x, [2], [1]), [2])),
+        VOLUME,
+    ),
+    "one number for both axes": (Forward(lambda m, x: F.max_pool2d(x, [2])), IMAGE),
     "volumes divided": (nn.AvgPool3d((3, 2, 2), divisor_override=5), VOLUME),
 }
 

@@ -359,11 +359,24 @@ def disconnected():
     return made
 
 
+def by_its_maximum():
+    """x / max x, which is no softsign."""
+    made = model("GlobalMaxPool", (1, 2, 1, 1))
+    made.graph.node.append(helper.make_node("Div", ["x", "y0"], ["z"]))
+    made.graph.output[0].name = "z"
+    return made
+
+
 NAN = np.full((4, 3), np.nan, np.float32)
 MODELS = {
     "two inputs": (two_inputs(), "2 inputs and 1 outputs"),
     "integers": (of_integers(), "of type int64, not of floating-point numbers"),
     "domain": (custom(), r"\(Relu\).*domain 'mine'"),
+    "pool of too few axes": (
+        model("MaxPool", (1, 3, 4, 4), kernel_shape=[2]),
+        "pools over 1 dimensions of 2 behind",
+    ),
+    "by its maximum": (by_its_maximum(), "divides by a value that depends on the input"),
     "disconnected": (disconnected(), "is not valid"),
     "opset 5": (model("Relu", (3,), opset=5), "uses opset 5; opsets 7 to"),
     "not a number": (model("Gemm", (1, 4), [NAN]), r"node 0 \(Gemm\): .*NaN"),

@@ -463,31 +463,17 @@ def _product(operation: Operation) -> Value:
 
 
 def _quotient(operation: Operation) -> Value:
-    if _is_softsign(operation.node):
-        return _activation(act.softsign)(replace(operation, args=operation.args[:1], kwargs={}))
     if operation.kwargs.get("rounding_mode") is not None:
         raise UnsupportedError("rounds, so that it has no Lipschitz constant")
     one, other = _broadcast(operation, list(operation.args[:2]))
+    if isinstance(other, Value) and values.is_softsign(one, other):
+        return _activation(act.softsign)(replace(operation, args=operation.args[:1], kwargs={}))
     if isinstance(other, Value):
         raise UnsupportedError(
             "divides by a value that depends on the input, as normalisation of single inputs does"
         )
     factor = 1 / _unbatched(other, operation)
     return values.scaled(one, factor, operation.place, roundings=1)
-
-
-def _is_softsign(node: fx.Node) -> bool:
-    """x / (1 + |x|), as torch.export writes it."""
-    x, below = node.args[:2]
-    if not isinstance(below, fx.Node) or below.target is not aten.add.Tensor:
-        return False
-    size, one = below.args[:2]
-    return (
-        one == 1
-        and isinstance(size, fx.Node)
-        and size.target is aten.abs.default
-        and (size.args[0] is x)
-    )
 
 
 def _negative(operation: Operation) -> Value:

@@ -311,7 +311,7 @@ def _padding(layer: nn.Conv1d | nn.Conv2d) -> tuple[int, int, int, int]:
         return (0, 0, 0, 0)
     if layer.padding == "same":
         return pieces.same_padding(layer.kernel_size, layer.dilation)
-    top, left = pieces.pair(layer.padding, 0)
+    top, left = pieces.pair(layer.padding, 0, _axes(layer))
     return (left, left, top, top)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LipboundsError, ShapeError, UnsupportedError, first_line
-from ..linear.operators import Identity, average_pooling
+from ..linear.operators import average_pooling
 from ..linear.windows import sliding
 from ..networks import activations as act
 from ..networks.activations import Activation
@@ -22,7 +22,7 @@ from ..networks.stages import PoolStage
 from . import pieces, values
 from .exported import LOG_SOFTMAX, NORMALISATION, PRODUCT, SOFTMAX
 from .pieces import Piece
-from .values import Combination, Staged, Value
+from .values import Staged, Value
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ def _hard_swish(alpha: float, beta: float) -> Activation:
 
 def _quotient(node: Node) -> Value:
     one, other = node.inputs
-    if isinstance(one, Value) and isinstance(other, Value) and _is_softsign(one, other):
+    if isinstance(other, Value) and values.is_softsign(one, other):
         return _activated(one, act.softsign(), node.place)
     if not isinstance(node.inputs[0], Value) or len(node.values) > 1:
         raise UnsupportedError(
@@ -311,22 +311,6 @@ def _quotient(node: Node) -> Value:
     shape = torch.broadcast_shapes(node.value.shape, constant.shape)
     value = _expanded(node.value, shape, node.place)
     return values.scaled(value, 1 / constant, node.place, roundings=1)
-
-
-def _is_softsign(x: Value, below: Value) -> bool:
-    """x / (1 + |x|), as exporters write it."""
-    offset = torch.zeros(x.size, dtype=torch.float64)
-    while isinstance(below, Combination) and len(below.terms) == 1:
-        ((inner, operator),) = below.terms
-        if not isinstance(operator, Identity):
-            return False
-        below, offset = inner, offset + below.offset
-    return (
-        isinstance(below, Staged)
-        and below.of is x
-        and [function.name for function, _ in below.stage.parts] == ["abs"]
-        and bool((offset == 1).all())
-    )
 
 
 def _negative(node: Node) -> Value:
@@ -402,9 +386,10 @@ def _batch_norm(node: Node) -> Value:
 
 
 def _pool_windows(node: Node, shape: Sequence[int]):
-    """(windows, inside, out_shape) of a pool on an image or signal, and its paddings."""
-    axes = len(shape) - 1
-    kernel = node.get("kernel_shape")
+    """(windows, inside, out_shape) of a pool on an array with its channels first."""
+    kernel, axes = node.get("kernel_shape"), len(shape) - 1
+    if len(kernel) != axes:
+        raise ShapeError(f"pools over {len(kernel)} dimensions of {axes} behind the channels")
     stride, dilation = node.get("strides", [1] * axes), node.get("dilations", [1] * axes)
     padding = _padding(node, kernel, stride, dilation, shape[1:])
     sides = [pieces.pair(side, 0, axes) for side in padding]

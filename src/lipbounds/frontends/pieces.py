@@ -75,16 +75,17 @@ def convolution(
         raise ShapeError(f"takes {channels} channels of {axes}-dimensional images")
     kernel = kernel if axes == 2 else kernel.unsqueeze(2)
     operator = Convolution(
-        kernel, image(shape), pair(stride, 1), padding, pair(dilation, 1), groups
+        kernel, image(shape), pair(stride, 1, axes), padding, pair(dilation, 1, axes), groups
     )
     bias = kernel.new_zeros(len(kernel)) if bias is None else bias
     offset = bias.repeat_interleave(math.prod(operator.out_shape[1:]))
     return Piece(unimage(operator.out_shape, axes), Affine(operator, offset))
 
 
-def same_padding(kernel: Sizes, dilation: Sizes) -> tuple[int, int, int, int]:
+def same_padding(kernel: Sequence[int], dilation: Sizes) -> tuple[int, int, int, int]:
     """(left, right, top, bottom) of 'same' padding, split as PyTorch splits it."""
-    sizes = zip(pair(dilation, 1), pair(kernel, 1), strict=True)
+    axes = len(kernel)
+    sizes = zip(pair(dilation, 1, axes), pair(kernel, 1, axes), strict=True)
     total = [d * (k - 1) for d, k in sizes]
     top, left = (t // 2 for t in total)
     return (left, total[1] - left, top, total[0] - top)
@@ -234,7 +235,7 @@ def pair(value: Sizes, fill: int, axes: int = 2) -> tuple[int, ...]:
     if isinstance(value, int):
         return (fill, value) if axes == 1 else (value,) * axes
     value = tuple(value)
-    return (fill, value[0]) if len(value) == 1 else value
+    return pair(value[0], fill, axes) if len(value) == 1 else value
 
 
 def image(shape: Shape) -> Shape:

@@ -215,6 +215,20 @@ def sorted_pair(one: Value, other: Value, place: str) -> tuple[Value, Value]:
     return added([middle, apart], place), added([middle, apart], place, [1.0, -1.0])
 
 
+def is_softsign(x: object, below: Value) -> bool:
+    """Whether x / below is softsign written out, x / (1 + |x|)."""
+    offset = torch.zeros(below.size, dtype=torch.float64, device=below.device)
+    while isinstance(below, Combination) and len(below.terms) == 1:
+        ((inner, operator),) = below.terms
+        if not isinstance(operator, Identity):
+            return False
+        below, offset = inner, offset + below.offset
+    if not isinstance(below, Staged) or not isinstance(below.stage, SlopeStage):
+        return False
+    names = [function.name for function, _ in below.stage.parts]
+    return below.of is x and names == ["abs"] and bool((offset == 1).all())
+
+
 def sorted_along(value: Value, axis: int, descending: bool, place: str) -> Value:
     """In order along one dimension of the array without its batch, by rounds in which neighbours
     change places. Raises UnsupportedError for more than LARGEST_GROUP of them."""

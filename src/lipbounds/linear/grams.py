@@ -5,6 +5,9 @@ of which each pixel takes those that meet there; of others column by column. In 
 is within gamma(2 terms + max(m, n)) M^T M of the exact one entry by entry, M being the majorant.
 """
 
+import itertools
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,12 +38,19 @@ def by_taps(operator: Operator) -> Convolution | None:
 def taps_cost(convolution: Convolution) -> int:
     """Multiply-adds of that: each pair of taps, multiplied once and added at each pixel."""
     outputs, inputs, height, width = convolution.kernel.shape
-    few, many = inputs, outputs
-    pixels = convolution.image_shape[1] * convolution.image_shape[2]
-    if convolution.shape[0] <= convolution.shape[1]:
-        few, many = outputs, inputs
-        pixels = convolution.out_shape[1] * convolution.out_shape[2]
-    return (height * width * few) ** 2 * (many + pixels)
+    few, *sizes = _side(convolution)
+    many = inputs if _of_rows(convolution) else outputs
+    return (height * width * few) ** 2 * (many + math.prod(sizes))
+
+
+def _of_rows(convolution: Convolution) -> bool:
+    """Whether W W^T is the smaller one."""
+    return convolution.shape[0] <= convolution.shape[1]
+
+
+def _side(convolution: Convolution) -> tuple[int, int, int]:
+    """Channels, height and width of the images that the smaller one is a map of."""
+    return convolution.out_shape if _of_rows(convolution) else convolution.image_shape
 
 
 def _of(operator: Operator, scale: Tensor) -> Tensor:
@@ -75,40 +85,38 @@ def _of_matrix(operator: Dense, scale: Tensor) -> Tensor:
 
 def _of_taps(convolution: Convolution, scale: Tensor) -> Tensor:
     """sum over pixels of K_a^T K_b (or K_a K_b^T) where taps a and b meet."""
-    outputs, inputs, *size = convolution.kernel.shape
-    rows = convolution.shape[0] <= convolution.shape[1]
     taps = (convolution.kernel / scale).flatten(2)
-    taps = taps.permute(2, 0, 1) if rows else taps.permute(2, 1, 0)  # (taps, few, many)
-    shape = convolution.out_shape if rows else convolution.image_shape
-    pixels, few = shape[1] * shape[2], shape[0]
-    product = taps.new_zeros(pixels, pixels, few, few)
-    for a in watched(list(range(len(taps))), "a convolution's Gram matrix"):
+    taps = taps.permute(2, 0, 1) if _of_rows(convolution) else taps.permute(2, 1, 0)
+    few, _, width = _side(convolution)
+    pixels = math.prod(_side(convolution)[1:])
+    vertical, horizontal = (_meetings(convolution, axis) for axis in (0, 1))
+    places = list(itertools.product(range(len(vertical)), range(len(horizontal))))
+    total = taps.new_zeros(pixels, pixels, few, few)
+    for a, (y, x) in watched(list(enumerate(places)), "a convolution's Gram matrix"):
         meeting = torch.einsum("ci,bdi->bcd", taps[a], taps)  # with all taps b
-        for b in range(len(taps)):
-            one, other = _meetings(convolution, divmod(a, size[1]), divmod(b, size[1]), rows)
-            product[one, other] += meeting[b]
-    return product.permute(2, 0, 3, 1).reshape(few * pixels, few * pixels)
+        for b, (v, u) in enumerate(places):
+            both = zip(vertical[y][v], horizontal[x][u], strict=True)
+            one, other = ((row[:, None] * width + column).flatten() for row, column in both)
+            total[one, other] += meeting[b]
+    return total.permute(2, 0, 3, 1).reshape(few * pixels, few * pixels)
 
 
-def _meetings(convolution: Convolution, a, b, rows: bool) -> tuple[Tensor, Tensor]:
-    """Pixels (p, q), of the outputs or of the inputs, that taps a and b link by one of the other
-    kind."""
-    pairs = []
-    left, _, top, _ = convolution.padding
-    for axis, pad in ((0, top), (1, left)):
-        stride, dilation = convolution.stride[axis], convolution.dilation[axis]
-        count, size = convolution.out_shape[1 + axis], convolution.image_shape[1 + axis]
-        out = torch.arange(count, device=convolution.device)
-        at = out * stride - pad + a[axis] * dilation  # the input that tap a reads for each output
-        beside = at - (a[axis] - b[axis]) * dilation
-        if rows:  # the output that reads `at` by tap b
-            other = (at + pad - b[axis] * dilation).div(stride, rounding_mode="floor")
-            links = other * stride - pad + b[axis] * dilation == at
-            keep = links & (at >= 0) & (at < size) & (other >= 0) & (other < count)
-            pairs.append((out[keep], other[keep], count))
-        else:
-            keep = (at >= 0) & (at < size) & (beside >= 0) & (beside < size)
-            pairs.append((at[keep], beside[keep], size))
-    (one_y, other_y, _), (one_x, other_x, width) = pairs
-    one = (one_y[:, None] * width + one_x).flatten()
-    return one, (other_y[:, None] * width + other_x).flatten()
+def _meetings(convolution: Convolution, axis: int) -> list[list[tuple[Tensor, Tensor]]]:
+    """Along an axis, the pixels (p, q) of the smaller side that taps a and b link by one pixel of
+    the other side, for each a and b."""
+    linked = [_linked(convolution, axis, tap) for tap in range(convolution.kernel.shape[2 + axis])]
+    return [[(a[both := (a >= 0) & (b >= 0)], b[both]) for b in linked] for a in linked]
+
+
+def _linked(convolution: Convolution, axis: int, tap: int) -> Tensor:
+    """For each pixel of the other side that of the smaller one which the tap links to it, or -1."""
+    pad = (convolution.padding[2], convolution.padding[0])[axis]
+    size, count = convolution.image_shape[1 + axis], convolution.out_shape[1 + axis]
+    outputs = torch.arange(count, device=convolution.device)
+    reads = outputs * convolution.stride[axis] - pad + tap * convolution.dilation[axis]
+    inside = (reads >= 0) & (reads < size)
+    if not _of_rows(convolution):
+        return torch.where(inside, reads, -1)
+    readers = torch.full((size,), -1, device=convolution.device)
+    readers[reads[inside]] = outputs[inside]
+    return readers

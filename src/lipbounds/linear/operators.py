@@ -387,29 +387,14 @@ class Convolution(Operator):
         return self.with_kernel(times_power(self.kernel, exponent))
 
     def materialized(self):
-        return Sparse(*self._placed(), self.shape)
+        return Sparse(*self._placed(torch.arange(self.shape[0], device=self.device)), self.shape)
 
     def formed(self) -> Tensor:
         """Its matrix, (m, n)."""
         matrix = self.kernel.new_zeros(self.shape)
-        rows, columns, values = self._placed()
+        rows, columns, values = self._placed(torch.arange(self.shape[0], device=self.device))
         matrix[rows, columns] = values
         return matrix
-
-    def _placed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Its entries by their indices: patch entry e of position l meets input `patches[e, l]`."""
-        outputs, _, *size = self.kernel.shape
-        groups, (m, n) = self.groups, self.shape
-        labels = torch.arange(1, n + 1, dtype=torch.float64, device=self.device)
-        image = F.pad(labels.reshape(1, *self.image_shape), self.padding)
-        patches = F.unfold(image, size, self.dilation, 0, self.stride)[0]
-        positions = patches.shape[-1]
-        columns = patches.reshape(groups, 1, -1, positions).long() - 1  # -1 in the padding
-        rows = torch.arange(m, device=self.device).reshape(groups, -1, 1, positions)
-        values = self.kernel.reshape(groups, outputs // groups, -1, 1)
-        rows, columns, values = torch.broadcast_tensors(rows, columns, values)
-        inside = columns >= 0
-        return rows[inside], columns[inside], values[inside]
 
     @cached_property
     def csr(self):
@@ -417,24 +402,34 @@ class Convolution(Operator):
 
     def csr_rows(self, index: np.ndarray) -> sp.csr_array:
         """The rows of these indices, as a SciPy matrix, on the CPU."""
-        channels, *sizes = self.image_shape
+        rows, columns, values = (x.numpy() for x in self._placed(torch.from_numpy(index)))
+        starts = np.searchsorted(rows, np.arange(len(index) + 1))
+        found = sp.csr_array((values, columns, starts), (len(index), self.shape[1]))
+        found.eliminate_zeros()
+        return found
+
+    def _placed(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The entries of the rows `index`: in which of them, the column, the number; row by row,
+        each in the order of its columns."""
         outputs, inputs, *taps = self.kernel.shape
-        channel, row, column = np.unravel_index(index, self.out_shape)
-        left, _, top, _ = self.padding
-        places, inside = [], []
-        for k, (at, pad) in enumerate(((row, top), (column, left))):
-            reach = np.arange(taps[k]) * self.dilation[k]
-            places.append((at * self.stride[k] - pad)[:, None] + reach)
-            inside.append((places[k] >= 0) & (places[k] < sizes[k]))
-        pixels = places[0][:, :, None] * sizes[1] + places[1][:, None, :]
-        within = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+        height, width = self.image_shape[1:]
+        positions = math.prod(self.out_shape[1:])
+        channel, position = index // positions, index % positions
+        at = position // self.out_shape[2], position % self.out_shape[2]
+        pads = self.padding[2], self.padding[0]
+        row, column = (
+            (at[k] * self.stride[k] - pads[k])[:, None]
+            + self.dilation[k] * torch.arange(taps[k], device=index.device)
+            for k in (0, 1)
+        )
+        inside = (row >= 0) & (row < height), (column >= 0) & (column < width)
+        pixel = row[:, :, None] * width + column[:, None, :]
         first = channel // (outputs // self.groups) * inputs
-        planes = (first[:, None] + np.arange(inputs)) * math.prod(sizes)
-        columns = planes[:, :, None, None] + pixels[:, None]
-        within = np.broadcast_to(within, columns.shape)
-        starts = np.concatenate([[0], within.reshape(len(index), -1).sum(1).cumsum()])
-        values = self.kernel.numpy()[channel]
-        return sp.csr_array((values[within], columns[within], starts), (len(index), self.shape[1]))
+        plane = first[:, None] + torch.arange(inputs, device=index.device)
+        columns = plane[:, :, None, None] * (height * width) + pixel[:, None]
+        held = (inside[0][:, None, :, None] & inside[1][:, None, None, :]).expand_as(columns)
+        rows = torch.arange(len(index), device=index.device)[:, None, None, None]
+        return rows.expand_as(columns)[held], columns[held], self.kernel[channel][held]
 
     def with_kernel(self, kernel: Tensor) -> "Convolution":
         return Convolution(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -114,10 +115,8 @@ def padded_counts(
         size, k, s, p = axis
         start = torch.arange(_positions(size, k, s, (p, p), 1, ceil_mode)) * s - p
         counts.append((start + k).clamp(max=size + p) - start)
-    total = counts[0].unsqueeze(1)
-    for count in counts[1:]:
-        total = _blocks(total, count.unsqueeze(1), torch.mul)
-    return total.flatten().repeat(shape[0])
+    together = reduce(lambda a, b: torch.outer(a, b).flatten(), counts)
+    return together.repeat(shape[0])
 
 
 def _positions(size: int, k: int, s: int, p: tuple[int, int], d: int, ceil_mode: bool) -> int:
