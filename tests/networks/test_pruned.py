@@ -92,6 +92,6 @@ def test_evening_is_exact():
         0.2 < float(torch.linalg.matrix_norm(a.operator.weight, 2)) < 2 for a in even.affines
     )
     assert torch.equal(
-        torch.from_numpy(weights[1] @ weights[0]),
+        torch.from_numpy(weights[1]) @ torch.from_numpy(weights[0]),
         even.affines[1].operator.weight @ even.affines[0].operator.weight * 2.0 ** int(exponent),
     )
