@@ -356,20 +356,34 @@ def test_newton_steps_in_single_precision_lead_as_far(monkeypatch, norm, size):
     assert float(ellipsoidal(network, norm)) == pytest.approx(double, rel=1e-5)
 
 
+@pytest.mark.parametrize("hopeful", [planning.HOPEFUL, 0.0])
 @pytest.mark.parametrize("norm", NORMS)
-def test_cheap_bounds_that_seemed_too_long_are_tried_at_last(norm, monkeypatch):
-    """As on a busy machine; here with no memory for more."""
+def test_cheap_bounds_that_seemed_too_long_are_tried_at_last(norm, hopeful, monkeypatch):
+    """As on a busy machine; here with no memory for more. K_1 and K_4 have something to give for
+    any time, so that they are tried whatever they seemed to take."""
     network = gaussian([6, 16, 16, 3], 0)
     name = "K_1" if norm == 2 else "K_4"
     speed = planning.COSTS[name](network, norm) / 100.0  # an estimate of 100 s
     monkeypatch.setattr(planning, "LEAST_SPEED", 0.0)
     monkeypatch.setattr(module, "measured_speed", lambda *_: speed)
+    monkeypatch.setattr(module, "HOPEFUL", hopeful)
     found = module.ellipsoidal(network, norm, seconds=60.0, memory=0.0)
     assert found.status is Status.MEMORY
     cheaper = float(lb.bound(network, name, norm).upper)
     assert float(found.upper) <= cheaper * (1 + 1e-9)
-    monkeypatch.setattr(module, "HOPEFUL", 0.0)
-    assert float(ellipsoidal(network, norm, seconds=60.0, memory=0.0)) > cheaper
+
+
+@pytest.mark.parametrize("norm", [1.0, math.inf])
+def test_k_3_is_known_where_k_4_takes_too_long(norm, monkeypatch):
+    def too_long(*_):
+        raise clock.OutOfTime("too long")
+
+    for name in ("averaged_sums", "averaged", "averaged_within"):
+        monkeypatch.setattr(module, name, too_long)
+    network = gaussian([6, 32, 32, 32, 3], 0)
+    k_3 = float(lb.bound(network, "K_3", norm).upper)
+    assert k_3 < float(lb.bound(network, "K_star", norm).upper)
+    assert float(ellipsoidal(network, norm, seconds=60.0, memory=0.0)) <= k_3 * (1 + 1e-9)
 
 
 @pytest.fixture

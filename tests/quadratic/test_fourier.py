@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +12,20 @@ from convolutions import FLAT, LEAKY, MODULES, RELU, circulant, conv, network_of
 from torch import nn
 
 import lipbounds as lb
-from lipbounds.clock import OutOfTime, limited
+from lipbounds.clock import OutOfTime, left, limited
 from lipbounds.errors import LipboundsError, UnsupportedError
 from lipbounds.linear.windows import recognised, sliding
+from lipbounds.methods import costs, ellipsoidal, plan
 from lipbounds.networks.network import Affine, Network
 from lipbounds.networks.rewrite import explicit, maxima_first, merged
 from lipbounds.quadratic.fourier.descent import descend
 from lipbounds.quadratic.fourier.elimination import TorusElimination
 from lipbounds.quadratic.fourier.embedding import Filter, Slopes, embedded
 from lipbounds.quadratic.fourier.proof import proven
+from lipbounds.quadratic.fourier.rounds import Rounds
 from lipbounds.quadratic.fourier.spread import spread_out
 from lipbounds.quadratic.structured.proof import certified_pieces
+from lipbounds.results import Status
 
 LOSS = 1e-6  # of a proof, relative
 
@@ -309,6 +313,29 @@ def test_k_5_takes_the_torus_where_the_unrolled_form_is_large():
     assert found.upper < lb.bound(network, "K_1", 2).upper / 1.2
     assert heard == sorted(heard, reverse=True)
     assert found.winner in ("Fourier", "descent")
+
+
+def test_a_torus_that_nothing_follows_leaves_time_for_cheap_bounds(monkeypatch):
+    """However long it would go on after its first round."""
+    network = wide_network()
+    k_1 = lb.bound(network, "K_1", 2).upper
+    speed = costs.combettes_pesquet(network, 2) / 10  # an estimate of 10 s
+    monkeypatch.setattr(ellipsoidal, "measured_speed", lambda *_: speed)
+    monkeypatch.setattr(plan, "LEAST_SPEED", 0.0)
+
+    def endless(rounds, steps, gain, newton):
+        assert left() < math.inf
+        time.sleep(max(left(), 0) if math.isinf(steps) else 0)
+        return rounds.logs
+
+    monkeypatch.setattr(Rounds, "improved", endless)
+    for name in ("_newton", "_descent"):
+        omitted = plan.Phase(name, math.inf, "takes more than is left", Status.TIME)
+        monkeypatch.setattr(plan, name, lambda *_, omitted=omitted: omitted)
+    for name in ("step", "proof"):
+        monkeypatch.setattr(plan.fourier, name, lambda _: 0.0)
+    found = lb.bound(network, "K_5", 2, seconds=4)
+    assert found.upper <= k_1 * (1 + 1e-9) and found.seconds > 3.9
 
 
 def test_the_torus_of_an_easy_network_is_left_to_newton():

@@ -128,6 +128,13 @@ class Blocks(Operator):
         return max([1, *rows.values(), *columns.values()])
 
     @property
+    def row_entries(self):
+        counts = Counter()
+        for (i, _), part in self.parts.items():
+            counts[i] += part.row_entries
+        return max(counts.values(), default=0)
+
+    @property
     def single_rows(self):
         rows = [i for i, _ in self.parts]
         alone = len(set(rows)) == len(rows)
@@ -211,6 +218,10 @@ class Sum(Operator):
 
     def majorant(self):
         return self.each(lambda one: one.majorant())
+
+    @property
+    def row_entries(self):
+        return min(self.shape[1], sum(one.row_entries for one in self.parts.values()))
 
     @property
     def terms(self):

@@ -6,6 +6,7 @@ dimensions are batch dimensions. A `Dense` weight may itself carry leading dimen
 then the operator is an ensemble of S maps that share one shape.
 """
 
+import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -24,6 +25,7 @@ from ..errors import LipboundsError, ShapeError
 
 BLOCK_ENTRIES = 2**23  # 64 MiB of float64: what one block of rows or columns may take
 MANY = 64  # vectors at a time, from which on it pays to form a product that is smaller
+FEW_POSITIONS, MANY_IMAGES, MANY_CHANNELS = 32, 16, 128  # where convolutions are as matrices
 MIXED = 1e10  # multiply-adds up to which a product is formed for its entries' absolute values
 
 
@@ -104,6 +106,11 @@ class Operator(ABC):
         return (self,)
 
     @property
+    def row_entries(self) -> int:
+        """At least the most nonzeros in a row of W."""
+        return self.shape[1]
+
+    @property
     @abstractmethod
     def terms(self) -> int:
         """The greatest number of terms summed up for one entry of W x or W^T y."""
@@ -162,6 +169,7 @@ class Diagonal(Operator):
     """diag(d) for d of shape (n,)."""
 
     single_rows = single_columns = True
+    row_entries = 1
 
     def __init__(self, diagonal: Tensor):
         self.diagonal = diagonal
@@ -197,6 +205,7 @@ class Identity(Operator):
 
     terms = cost = 0
     single_rows = single_columns = True
+    row_entries = 1
 
     def __init__(self, size: int, device: torch.device | str = "cpu"):
         self.shape = (size, size)
@@ -287,6 +296,10 @@ class Sparse(Operator):
         return max(self._most)
 
     @property
+    def row_entries(self):
+        return self._most[0]
+
+    @property
     def single_rows(self):
         return self._most[0] <= 1
 
@@ -363,10 +376,7 @@ class Convolution(Operator):
 
     def adjoint(self, y):
         image = y.reshape(-1, *self.out_shape)
-        with _by_sums(y.device):
-            x = F.conv_transpose2d(
-                image, self.kernel, None, self.stride, 0, 0, self.groups, self.dilation
-            )
+        x = transposed(image, self.kernel, self.stride, self.dilation, self.groups)
         x = F.pad(x, (0, self._uncovered[1], 0, self._uncovered[0]))
         left, _, top, _ = self.padding
         x = x[..., top : top + self.image_shape[1], left : left + self.image_shape[2]]
@@ -437,6 +447,10 @@ class Convolution(Operator):
         )
 
     @property
+    def row_entries(self):
+        return self.kernel[0].numel()
+
+    @property
     def cost(self):
         return self.kernel.numel() * math.prod(self.out_shape[1:])
 
@@ -448,6 +462,40 @@ class Convolution(Operator):
     @property
     def device(self):
         return self.kernel.device
+
+
+def transposed(
+    image: Tensor,
+    kernel: Tensor,
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
+    """The transposed convolution of the images (b, outputs, h, w) by a kernel (outputs, inputs /
+    groups, kh, kw), without cropping: (b, inputs, h', w')."""
+    small = math.prod(image.shape[2:]) <= FEW_POSITIONS and len(image) >= MANY_IMAGES
+    if small and image.device.type == "cpu" and (groups > 1 or len(kernel) >= MANY_CHANNELS):
+        return _transposed_by_taps(image, kernel, stride, dilation, groups)
+    with _by_sums(image.device):
+        return F.conv_transpose2d(image, kernel, None, stride, 0, 0, groups, dilation)
+
+
+def _transposed_by_taps(image: Tensor, kernel: Tensor, stride, dilation, groups: int) -> Tensor:
+    """All images in one product of matrices: PyTorch has one for each, and each group."""
+    (outputs, inputs, *taps), (count, _, *sides) = kernel.shape, image.shape
+    by_taps = kernel.permute(0, 2, 3, 1).reshape(groups, outputs // groups, -1)
+    products = image.permute(1, 0, 2, 3).reshape(groups, outputs // groups, -1).mT @ by_taps
+    products = products.reshape(groups, count, *sides, *taps, inputs)
+    spans = [(n - 1) * step for n, step in zip(sides, stride, strict=True)]
+    reach = [s + (t - 1) * d + 1 for s, t, d in zip(spans, taps, dilation, strict=True)]
+    found = image.new_zeros(groups, count, *reach, inputs)
+    for tap in itertools.product(*map(range, taps)):
+        at = [
+            slice(t * d, t * d + span + 1, step)
+            for t, d, span, step in zip(tap, dilation, spans, stride, strict=True)
+        ]
+        found[:, :, *at] += products[..., *tap, :]
+    return found.permute(1, 0, 4, 2, 3).reshape(count, -1, *reach)
 
 
 class Composition(Operator):
@@ -529,6 +577,10 @@ class Composition(Operator):
     def scaled(self, exponent):
         first, *others = self.factors
         return Composition([first.scaled(exponent), *others])
+
+    @property
+    def row_entries(self):
+        return min(self.shape[1], math.prod(factor.row_entries for factor in self.factors))
 
     @property
     def single_rows(self):

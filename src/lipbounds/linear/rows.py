@@ -7,14 +7,19 @@ dense layer fills them. Ensembles and GPUs use dense blocks throughout.
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import accumulate, pairwise
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from ..arithmetic.rounding import gamma, outward
+from .blocks import Blocks, Sum
 from .norms import largest_eigenvalue, matrix_norm, power_of_two
 from .operators import (
+    BLOCK_ENTRIES,
     Composition,
     Convolution,
     Dense,
@@ -22,6 +27,7 @@ from .operators import (
     Identity,
     Operator,
     identity_rows,
+    slices,
 )
 
 SPARSE_COST = 1 / 64  # a dense multiply-add costs about this much of a sparse one
@@ -81,19 +87,45 @@ class SparseRows:
             return SparseRows((self.rows * operator.diagonal.numpy()[None, :]).tocsr())
         if isinstance(operator, Convolution):
             return self._through(operator)
+        if isinstance(operator, Blocks):
+            return self._through_blocks(operator)
+        if isinstance(operator, Sum):
+            return reduce(_added, (self.pull(one) for one in operator.parts.values()))
         return self._filled((self.rows @ operator.csr).tocsr())
 
     def _through(self, convolution: Convolution) -> DenseRows | SparseRows:
-        """By its matrix, of a large one by the rows that are needed; dense where too many are."""
+        """By its matrix, of a large one by the rows that are needed; dense where that is faster."""
+        rows = self.rows.shape[0]
+        products = self.rows.nnz * convolution.row_entries
+        fits = rows * max(convolution.shape) <= 4 * BLOCK_ENTRIES
+        if fits and rows * convolution.cost * SPARSE_COST < products:
+            return DenseRows(torch.from_numpy(self.rows.toarray())).pull(convolution)
         if convolution.cost <= HELD:
             return self._filled((self.rows @ convolution.csr).tocsr())
         touched = np.unique(self.rows.indices)
-        if len(touched) * convolution.kernel[0].numel() > HELD:
-            return DenseRows(torch.from_numpy(self.rows.toarray())).pull(convolution)
         place = np.searchsorted(touched, self.rows.indices)
         shape = self.rows.shape[0], len(touched)
         few = sp.csr_array((self.rows.data, place, self.rows.indptr), shape)
-        return self._filled((few @ convolution.csr_rows(touched)).tocsr())
+        pulled = sp.csr_array((shape[0], convolution.shape[1]))
+        for part in slices(len(touched), convolution.row_entries):
+            pulled += few[:, part] @ convolution.csr_rows(touched[part])
+        return self._filled(pulled)
+
+    def _through_blocks(self, blocks: Blocks) -> DenseRows | SparseRows:
+        """Part by part, as a matrix of all would take long to form."""
+        ends = list(pairwise(accumulate(blocks.heights, initial=0)))
+        found: dict[int, DenseRows | SparseRows] = {}
+        for (i, j), part in blocks.parts.items():
+            start, stop = ends[i]
+            pulled = SparseRows(self.rows[:, start:stop]).pull(part)
+            found[j] = _added(found[j], pulled) if j in found else pulled
+        count = self.rows.shape[0]
+        for j, width in enumerate(blocks.widths):
+            found.setdefault(j, SparseRows(sp.csr_array((count, width))))
+        parts = [found[j] for j in range(len(blocks.widths))]
+        if any(isinstance(part, DenseRows) for part in parts):
+            return DenseRows(torch.cat([_dense(part) for part in parts], -1))
+        return self._filled(sp.hstack([part.rows for part in parts], format="csr"))
 
     def _filled(self, rows: sp.csr_array) -> DenseRows | SparseRows:
         if rows.nnz > FILLED * rows.shape[0] * rows.shape[1]:
@@ -128,6 +160,16 @@ class SparseRows:
     @property
     def shape(self) -> tuple[int, int]:
         return tuple(self.rows.shape)
+
+
+def _added(a: DenseRows | SparseRows, b: DenseRows | SparseRows) -> DenseRows | SparseRows:
+    if isinstance(a, SparseRows) and isinstance(b, SparseRows):
+        return SparseRows(a.rows + b.rows)
+    return DenseRows(_dense(a) + _dense(b))
+
+
+def _dense(block: DenseRows | SparseRows) -> Tensor:
+    return block.rows if isinstance(block, DenseRows) else torch.from_numpy(block.rows.toarray())
 
 
 def start(operator: Operator, rows: slice, ahead: Operator, ensemble: bool):

@@ -11,13 +11,17 @@ from ..clock import left
 from ..linear.blocks import Blocks
 from ..linear.grams import by_taps, taps_cost
 from ..linear.norms import blocks_tell, has_gram
-from ..linear.operators import Operator
+from ..linear.operators import Convolution, Operator
+from ..linear.rows import HELD, SPARSE_COST
 from ..linear.torus import torus_cost
 from ..networks.network import Network
 from ..networks.plane import reached
 from ..networks.segments import radius
 
-EIGENVALUES = 2  # of a symmetric matrix, in cubes of its side
+EIGENVALUES = 0.5  # the greatest of a symmetric matrix, proven, in cubes of its side
+FORMED = 1000.0  # for an entry of a convolution's sparse matrix
+THROUGH = 16.0  # for a vector's product with an entry of sparse rows
+SINGULAR = 7.0  # all values and vectors of a matrix, in products of its sides, the short one twice
 SPEED = 1e10  # multiply-adds in a second on one core, roughly
 LARGEST_UNROLLED = 1e8  # multiply-adds of a pass, up to which pools and convolutions are unrolled
 CERTAIN = 0.3  # of the seconds left: a cost up to it is no reason to begin with less
@@ -81,8 +85,9 @@ def by_fourier(network: Network, norm: float) -> bool:
 
 
 def seqlip(network: Network, norm: float) -> float:
-    """K_2: a singular value decomposition of each layer; and its budget, which is counted there."""
-    return 4 * product(network, 2.0)
+    """K_2: K_*, a singular value decomposition of each layer; its budget is counted there."""
+    sizes = (sorted(affine.operator.shape) for affine in network.affines)
+    return product(network, 2.0) + SINGULAR * sum(short**2 * long for short, long in sizes)
 
 
 def closed_form(network: Network) -> float:
@@ -133,17 +138,20 @@ def _norm_of_columns(network: Network, norm: float) -> float:
 
 
 def _segments(network: Network) -> float:
-    """The rows of every R_k, pulled back as far as its segments reach."""
+    """The rows of every R_k, pulled back as far as its segments reach, and the matrices of
+    convolutions, by which sparse rows go."""
     pulled = sum(one.rows * one.cost for one in _pairs(network))
-    return math.prod(network.batch_shape) * float(pulled)
+    operators = [affine.operator for affine in network.affines]
+    formed = sum(min(one.cost, HELD) for one in operators if isinstance(one, Convolution))
+    return math.prod(network.batch_shape) * float(pulled) + FORMED * formed
 
 
 class _Pair(NamedTuple):
-    """The shape of a segment, the cost of its first map, and its nonzeros in a row, at most."""
+    """The shape of a segment, what its first map costs a row, and its nonzeros in one, at most."""
 
     rows: int
     size: int
-    cost: int
+    cost: float
     reach: float
 
 
@@ -155,8 +163,9 @@ def _pairs(network: Network) -> list[_Pair]:
         for j in range(k - 1, -1, -1):
             operator = network.affines[j].operator
             size = operator.shape[1]
-            reach = min(size, reach * max(1.0, operator.cost / operator.shape[0]))
-            found.append(_Pair(rows, size, operator.cost, reach))
+            products = reach * max(1.0, operator.cost / operator.shape[0])
+            reach = min(size, products)
+            found.append(_Pair(rows, size, min(operator.cost, products / SPARSE_COST), reach))
             if j == 0 or network.stages[j - 1].center is None:
                 break
     return found
@@ -169,7 +178,8 @@ def _segment_norm(pair: _Pair) -> float:
 
 
 def _entries(network: Network) -> float:
-    return float(sum(one.rows * one.reach for one in _pairs(network)))
+    """Of all segments, as multiply-adds of a vector that goes through them."""
+    return float(sum(one.rows * min(one.size, THROUGH * one.reach) for one in _pairs(network)))
 
 
 def _gram(m: int, n: int) -> float:

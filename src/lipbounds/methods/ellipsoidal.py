@@ -24,9 +24,9 @@ from ..networks.rewrite import explicit, maxima_first, merged
 from ..networks.scaling import evened
 from ..quadratic import costs
 from ..quadratic.form import Multipliers
-from ..quadratic.fourier import rounds as fourier
 from ..quadratic.fourier.elimination import TorusElimination
 from ..quadratic.fourier.embedding import Torus, embedded
+from ..quadratic.fourier.rounds import FIRST_STEPS, Rounds
 from ..quadratic.fourier.spread import spread_out
 from ..quadratic.layered import layered_start
 from ..quadratic.newton import programs
@@ -35,9 +35,10 @@ from ..quadratic.structured import rounds
 from ..quadratic.structured.elimination import Elimination
 from ..quadratic.structured.proof import discounted
 from ..results import Bound, Status
-from .averaged import averaged, averaged_sums
+from .absolute import absolute
+from .averaged import averaged, averaged_sums, averaged_within
 from .between_norms import from_columns, from_rows, from_sums
-from .combettes_pesquet import combettes_pesquet
+from .combettes_pesquet import combettes_pesquet, combettes_pesquet_within
 from .costs import LARGEST_UNROLLED, one_pass
 from .eclipse import closed_form, eclipse_fast
 from .path_norm import factored_path_norm
@@ -62,8 +63,14 @@ CHEAP = {
     "K_star": product,
     "K_1": combettes_pesquet,
     "K_2": seqlip,
+    "K_3": absolute,
     "K_4": averaged,
     "eclipse_fast": eclipse_fast,
+}
+ANYTIME = {  # by norm: the cheap bound that has something to give for less time, and how
+    1.0: ("K_4", averaged_within),
+    2.0: ("K_1", combettes_pesquet_within),
+    math.inf: ("K_4", averaged_within),
 }
 ROWS, REPEATS = 600, 3  # of the Cholesky factorisation that tells the machine's speed
 
@@ -179,6 +186,7 @@ class _Run:
             self.plain = merged(maxima_first(whole))
         self.core = narrowed(self.plain) if norm == 2 and unrolled else self.plain
         self.torus, self.torus_tried = _torus(network, norm), False
+        self.rounds: Rounds | None = None
         self.spread: Multipliers | None = None
         self.spent = 0.0  # seconds, for cheap bounds
         speed = measured_speed(str(network.device), torch.get_num_threads())
@@ -199,24 +207,36 @@ class _Run:
             undone = []
             for phase in self.plan.cheap[1:]:
                 if phase.seconds > self.plan.fourier.seconds:
-                    self._by_fourier()
-                if not self._tried(phase):
+                    self._fourier_ahead()
+                late = self.plan.torus_alone and phase.name in LAST
+                if late or not self._tried(phase):
                     undone.append(phase)
             if self.pieces.steps > 0:
                 with suppress(OutOfTime):
-                    self._improve()
+                    undone = self._improve(undone)
             self._catch_up(undone)
         return self.pieces
 
-    def _catch_up(self, undone: Sequence[Phase]) -> None:
+    def _catch_up(self, undone: Sequence[Phase]) -> list[Phase]:
         """Cheap bounds that were left out, in the time that what was to improve on them did not
-        need, or could not use; estimates are rough, so that longer ones are tried too."""
+        need, or could not use; estimates are rough, so that longer ones are tried too. Those that
+        are left out still."""
+        anytime, within = ANYTIME[self.norm]
+        still = []
         for phase in undone:
             unsolved = bool((self.pieces.open | self.pieces.given_up).any())
             fits = phase.short is not Status.MEMORY
-            if fits and unsolved and phase.seconds <= HOPEFUL * left():
-                with suppress(LipboundsError):
+            hopeful = phase.name == anytime or phase.seconds <= HOPEFUL * left()
+            if not (fits and unsolved and hopeful and left() > 0):
+                still.append(phase)
+                continue
+            with suppress(LipboundsError):
+                if phase.name == anytime:
+                    self.pieces.by = anytime
+                    self.pieces.cap(within(self.network, self.norm, left()).upper)
+                else:
                     self._compute(phase.name)
+        return still
 
     def _tried(self, phase: Phase) -> bool:
         """Whether a cheap bound was had, or refused, in its share of the time."""
@@ -268,11 +288,18 @@ class _Run:
         size = torch.linalg.vector_norm(moved, dim=(-2, -1)) / math.sqrt(network.input_size)
         return bool((size.reshape(-1) >= self.pieces.bound.reshape(-1)).all())
 
-    def _improve(self) -> None:
+    def _improve(self, undone: list[Phase]) -> list[Phase]:
+        """What is to be less than the cheap bounds. Those of `undone` that are so still: where
+        nothing but the torus has its say, all but the LAST come before the rest of it."""
         network, norm, pieces, limit = self.core, self.norm, self.pieces, self.pieces.steps
         descent, newton, alone = self.plan.descent, self.plan.newton, self.plan.alone
         found = None
-        self._by_fourier()
+        self._fourier_ahead()
+        if self.plan.torus_alone:
+            late = [phase for phase in undone if phase.name in LAST]
+            with limited(CHEAP_SHARE * left()):
+                undone = self._catch_up([phase for phase in undone if phase not in late]) + late
+            self._by_fourier(math.inf, math.inf, self.plan.newton_on_torus)
         if not self.plan.ahead.omitted:
             pieces.by = self.plan.ahead.name
             pieces.pace, pieces.proof = newton.step, newton.proof
@@ -289,25 +316,30 @@ class _Run:
             programs.improved(network, norm, pieces, found, descent.proof)
         elif not alone.omitted:
             rounds.alone(network, norm, pieces, found, alone.proof)
+        return undone
 
-    def _by_fourier(self) -> None:
-        """Bounds on the torus, once, and its multipliers at each pixel, where the core has those:
-        that is where the descent starts."""
+    def _fourier_ahead(self) -> None:
+        """On the torus, once, before what takes longer: all that it is worth where others follow,
+        else a first round."""
+        if not self.torus_tried:
+            self.torus_tried = True
+            steps = math.inf if self.plan.followed else FIRST_STEPS
+            self._by_fourier(self.plan.fourier_ahead, steps, math.inf)
+
+    def _by_fourier(self, seconds: float, steps: float, newton: float) -> None:
+        """Rounds on the torus, and its multipliers at each pixel, where others follow: that is
+        where the descent starts."""
         plan, pieces = self.plan, self.pieces
-        if plan.fourier.omitted or self.torus_tried or pieces.steps <= 0:
+        if plan.fourier.omitted or pieces.steps <= 0:
             return
-        self.torus_tried, pieces.by = True, plan.fourier.name
-        with suppress(OutOfTime), limited(plan.fourier_seconds):
-            elimination = TorusElimination(self.torus)
-            logs = fourier.improved(
-                elimination,
-                pieces,
-                plan.fourier.proof,
-                pieces.steps,
-                plan.fourier_gain,
-                plan.fourier_newton,
-            )
-            self.spread = spread_out(elimination, logs, self.core)
+        pieces.by = plan.fourier.name
+        with suppress(OutOfTime), limited(seconds):
+            if self.rounds is None:
+                elimination = TorusElimination(self.torus)
+                self.rounds = Rounds(elimination, pieces, plan.fourier.proof)
+            logs = self.rounds.improved(min(steps, pieces.steps), plan.fourier_gain, newton)
+            if plan.followed:
+                self.spread = spread_out(self.rounds.elimination, logs, self.core)
 
 
 def _torus(network: Network, norm: float) -> Torus | str:

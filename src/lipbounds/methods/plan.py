@@ -27,7 +27,7 @@ SHARE = 0.1  # of the time: cheap bounds are those that take no more
 CAUTIOUS = 3.0  # times that, up to which one is tried, and may take: estimates are rough
 LEAST_SPEED = 1e9  # multiply-adds a second; less is measured beside other work, and cheap bounds,
 # each with a limit of its own, are not left out for that
-FOURIER_SHARE = 0.4  # of the time, for the torus where others follow it
+FOURIER_SHARE = 0.4  # of the time, for the torus before others
 FOURIER_GAIN, LAST_GAIN = 0.1, 1e-3  # of a round there that is not to be the last: where others
 # follow it, who use the time better, and where none does
 HOPEFUL = 10.0  # times what is left at the end, up to which one that was left out is tried
@@ -42,10 +42,10 @@ EASY = 1e9  # multiply-adds of those, a tenth of a second, up to which no descen
 MEMORY = 4.0  # GiB that a phase may hold, where nothing else is said
 FIRST = "path norm"  # of all factors: one pass of one vector, so proven at once at any size
 BETWEEN = "K_star in l1, linf"  # by norm equivalence
-CHEAP = {  # those that no other one is always below, and the first
-    1: (FIRST, "K_star", "K_4", "norm_equivalence"),
+CHEAP = {  # the first, those that no other one is always below, and K_3, where K_4 takes too long
+    1: (FIRST, "K_star", "K_3", "K_4", "norm_equivalence"),
     2: (FIRST, BETWEEN, "K_star", "K_1", "K_2", "K_4", "norm_equivalence", "eclipse_fast"),
-    math.inf: (FIRST, "K_star", "K_4", "norm_equivalence"),
+    math.inf: (FIRST, "K_star", "K_3", "K_4", "norm_equivalence"),
 }
 LAST = ("K_4", "norm_equivalence")  # in l2: what one vector tells to be too large is not tried
 COSTS = {
@@ -54,6 +54,7 @@ COSTS = {
     "K_star": costs.product,
     "K_1": costs.combettes_pesquet,
     "K_2": costs.seqlip,
+    "K_3": costs.absolute,
     "K_4": costs.averaged,
     "norm_equivalence": costs.norm_equivalence,
     "eclipse_fast": costs.eclipse_fast,
@@ -108,14 +109,14 @@ class Plan:
         return any(not phase.omitted for phase in self._others)
 
     @property
-    def fourier_seconds(self) -> float:
-        """What the torus may take."""
-        return FOURIER_SHARE * self.seconds if self.followed else math.inf
+    def torus_alone(self) -> bool:
+        """Whether nothing else improves on the cheap bounds."""
+        return not self.followed and not self.fourier.omitted
 
     @property
-    def fourier_newton(self) -> float:
-        """Seconds of Newton's method on the torus, where it is of use: where nothing follows."""
-        return math.inf if self.followed else self.newton_on_torus
+    def fourier_ahead(self) -> float:
+        """Seconds that the torus may take before others."""
+        return FOURIER_SHARE * self.seconds
 
     @property
     def fourier_gain(self) -> float:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv_transpose2d, pad
+from torch.nn.functional import pad
 
 from ..arithmetic.rounding import gamma, outward
 from ..clock import check
-from ..linear.operators import Convolution, Identity, slices
+from ..linear.operators import Convolution, Identity, slices, transposed
 from .averaged_map import add_segments_adjoint, recursion, segments_total
 from .network import Network
 from .segments import radius, zeros
@@ -194,7 +194,7 @@ class Plane:
         for j, one, _ in along(k, convolutions):
             check(f"the segments that end at stage {k} of {self.network.depth + 1}")
             block = _pulled(block, one)
-            majorant = _pulled(majorant[:, :, None, None], one.absolute()).sum((2, 3))
+            majorant = _pulled_sums(majorant, one)
             yield j, block, majorant
             if one is not convolutions[-1]:
                 center = self.stages[j - 1].center
@@ -243,7 +243,14 @@ def _convolutions(network: Network) -> list[Convolution | None]:
 
 def _pulled(rows: Tensor, one: Convolution) -> Tensor:
     """The rows times the convolution of the plane: (b, outputs, h, w) -> (b, inputs, h', w')."""
-    return conv_transpose2d(rows, one.kernel, None, one.stride, 0, 0, one.groups, one.dilation)
+    return transposed(rows, one.kernel, one.stride, one.dilation, one.groups)
+
+
+def _pulled_sums(rows: Tensor, one: Convolution) -> Tensor:
+    """What |W| makes of rows >= 0, summed over the plane: (b, outputs) -> (b, inputs)."""
+    sizes = one.kernel.abs().sum((2, 3)).reshape(one.groups, -1, one.kernel.shape[1])
+    by_groups = rows.reshape(len(rows), one.groups, -1)
+    return torch.einsum("bgo,goi->bgi", by_groups, sizes).reshape(len(rows), -1)
 
 
 def _row_entries(convolutions: Sequence[Convolution]) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..clock import check
 from ..linear.operators import Identity, Operator, slices
-from ..linear.rows import DenseRows, SparseRows, start
+from ..linear.rows import FILLED, DenseRows, SparseRows, start
 from .network import Network
 
 
@@ -24,15 +24,25 @@ def radius(network: Network, k: int) -> Operator:
     return Identity(network.output_size, network.device)
 
 
-def widest(network: Network) -> int:
-    """The most entries that one pulled-back row takes in any layer, over the whole ensemble."""
-    size = max(max(affine.operator.shape) for affine in network.affines)
-    return size * math.prod(network.batch_shape)
-
-
 def row_blocks(network: Network, k: int) -> Iterator[slice]:
     """Blocks of the rows of R_k, small enough for memory."""
-    return slices(radius(network, k).shape[0], widest(network))
+    return slices(radius(network, k).shape[0], _row_entries(network, k))
+
+
+def _row_entries(network: Network, k: int) -> int:
+    """The most entries that one row of R_k takes as it is pulled back, over the whole ensemble:
+    while few are not zero a row is sparse, and dense it has FILLED^-1 times as many at most."""
+    operators = [affine.operator for affine in network.affines]
+    if network.batch_shape or network.device.type != "cpu":
+        return max(max(one.shape) for one in operators) * math.prod(network.batch_shape)
+    reach = most = radius(network, k).row_entries
+    for j in range(k - 1, -1, -1):
+        reach = min(operators[j].shape[1], reach * operators[j].row_entries)
+        most = max(most, min(operators[j].shape[1], reach / FILLED))
+        if j == 0 or (center := network.stages[j - 1].center) is None:
+            break
+        reach = min(center.shape[1], reach * center.row_entries)
+    return int(most)
 
 
 def pulled_back(
