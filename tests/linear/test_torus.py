@@ -73,6 +73,31 @@ def test_a_coarser_torus_is_above_the_fine_one(size, options, fine, monkeypatch)
         assert coarse <= 1.005 * whole
 
 
+@pytest.mark.parametrize(("size", "options"), CASES)
+def test_products_of_taps_give_the_gram_matrices_of_symbols(size, options):
+    one = convolution(size, **options)
+    symbols, products = torus._Symbols(one), torus._Products(one)
+    every = slice(0, symbols.grid.count)
+    (expected, own), (found, error) = symbols.gram(every), products.gram(every)
+    assert len(own) == len(found) == len(error) and bool((found == found.mT).all())
+    values = [torch.linalg.eigvalsh(matrix).flip(-1) for matrix in (expected, found)]
+    least = 2 * min(symbols.side, products.side)  # a pair of each, and zeros where one is larger
+    off = (values[0][:, :least] - values[1][:, :least]).abs().amax(-1)
+    symbol_error = 2 * symbols.error * expected.diagonal(dim1=1, dim2=2).sum(-1).sqrt()
+    assert (off <= own + error + symbol_error + 1e-14).all()
+    assert (error <= 1e-9 * expected.diagonal(dim1=1, dim2=2).sum(-1).mean()).all()
+
+
+@pytest.mark.parametrize(("size", "options"), CASES)
+def test_both_ways_to_the_norm_agree(size, options, monkeypatch):
+    one = convolution(size, **options)
+    found = []
+    for way in (torus._Symbols, torus._Products):
+        monkeypatch.setattr(torus, "_squares_of", way)
+        found.append(float(torus_norm(one)))
+    assert found[1] == pytest.approx(found[0], rel=1e-7)
+
+
 def test_a_coarse_torus_holds_between_its_frequencies(monkeypatch):
     """Differences have their greatest symbol at pi, where an odd grid has no point."""
     one = Convolution(torch.tensor([[[[1.0, -1.0]]]], dtype=torch.float64), (1, 1, 1000))

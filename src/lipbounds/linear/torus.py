@@ -4,8 +4,11 @@ Zero padding embeds a convolution in a circular one on a torus, which splits int
 size of its channels for each frequency (docs/theory.md, proposition 24).
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,77 +25,94 @@ LOOKED_AT = 4  # of those at a time
 CLOSE = 1e-9  # what a certified eigenvalue exceeds the one that is found by, relative to it
 LEAST = 1e-200  # and at least
 Pair = tuple[int, int]
+MOST_HELD = 2**26  # numbers in the products of all pairs of taps, 512 MiB
 ROOT = 70  # roundings in a product of two roots of unity: computed angles, cosines and sines
 
 
 def torus_norm(convolution: Convolution) -> Tensor:
     """An upper bound of || W ||_2, for a kernel of numbers up to about 1: the norm of the circular
     convolution on the torus that holds the padded image, or at most half a per cent above it."""
-    symbols = _Symbols(convolution)
+    grid, squares = _Grid.of(convolution), _squares_of(convolution)
     squared = convolution.kernel.new_zeros(())
-    blocks = list(slices(symbols.count, symbols.entries))
+    blocks = list(slices(grid.count, squares.entries))
     for rows in watched(blocks, "a convolution's symbols"):
-        squared = raised(squared, *symbols.gram(rows))
-    return outward(symbols.between * (squared.sqrt() + symbols.error), 4)
+        squared = raised(squared, *squares.gram(rows))
+    return outward(grid.between * (squared.sqrt() + squares.error), 4)
 
 
 def torus_cost(convolution: Convolution) -> int:
-    """Multiply-adds of its norm, about: the symbols, their Gram matrices, and Cholesky's method."""
-    symbols = _Symbols(convolution)
-    groups, outputs, inputs, taps = symbols.kernel.shape
-    width = inputs * symbols.aliases
-    side = min(outputs, width)
-    each = 4 * outputs * width * (taps + side) + 8 * side**3
-    return symbols.count * groups * each
+    """Multiply-adds of its norm, about: the symbols' Gram matrices, and Cholesky's method."""
+    squares = _squares_of(convolution)
+    return squares.cost + 8 * _Grid.of(convolution).count * convolution.groups * squares.side**3
 
 
-class _Symbols:
-    """M(theta) = (s_1 s_2)^(-1/2) [K(omega)]_omega, side by side over the frequencies omega that
-    alias to theta; K(omega) = sum_t k_t exp(i omega t). Groups count as further frequencies, and of
-    two conjugate ones one is taken.
+@dataclass(frozen=True)
+class _Grid:
+    """The frequencies theta that are looked at: of two conjugate ones one is taken. between: the
+    greatest norm over all frequencies is at most that over these times this."""
 
-    error: what the norm of a computed symbol may be wrong by. between: the greatest norm over all
-    frequencies is at most that over the ones taken times this.
-    """
+    sizes: Pair
+    half: int  # of those along the second axis; the other ones are conjugate
+    between: float
 
-    def __init__(self, convolution: Convolution):
-        outputs, inputs, *self.taps = convolution.kernel.shape
-        groups = convolution.groups
-        self.stride, self.dilation = convolution.stride, convolution.dilation
-        self.kernel = convolution.kernel.reshape(groups, outputs // groups, inputs, -1)
-        self.aliases, between = math.prod(self.stride), 1.0
-        self.sizes = []
-        for axis, (taps, stride) in enumerate(zip(self.taps, self.stride, strict=True)):
-            degree = -(-(self.dilation[axis] * (taps - 1) + 1) // stride) - 1
+    @classmethod
+    def of(cls, convolution: Convolution) -> "_Grid":
+        sizes, between = [], 1.0
+        for axis, taps in enumerate(convolution.kernel.shape[2:]):
+            stride = convolution.stride[axis]
+            degree = -(-(convolution.dilation[axis] * (taps - 1) + 1) // stride) - 1
             whole = -(-convolution.padded[axis] // stride)
-            self.sizes.append(min(whole, FINE * degree + 1))
-            if self.sizes[axis] < whole:
-                between /= math.cos(math.pi * degree / self.sizes[axis])
-        self.between = math.sqrt(between) * (1 + 1e-14)
-        self.half = self.sizes[1] // 2 + 1  # the other half are conjugate
-        size = self.kernel.abs().sum(-1)
-        size = (size.sum(-1).amax(-1) * size.sum(-2).amax(-1)).max().sqrt()
-        self.error = gamma(2 * math.prod(self.taps) + 2 * ROOT) * outward(size, outputs + inputs)
+            sizes.append(min(whole, FINE * degree + 1))
+            if sizes[axis] < whole:
+                between /= math.cos(math.pi * degree / sizes[axis])
+        return cls(tuple(sizes), sizes[1] // 2 + 1, math.sqrt(between) * (1 + 1e-14))
 
     @property
     def count(self) -> int:
         return self.sizes[0] * self.half
 
+    def indices(self, rows: slice, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Along each axis, of the frequencies `rows`."""
+        index = torch.arange(rows.start, rows.stop, device=device)
+        return index // self.half, index % self.half
+
+
+class _Symbols:
+    """M(theta) = (s_1 s_2)^(-1/2) [K(omega)]_omega, side by side over the frequencies omega that
+    alias to theta; K(omega) = sum_t k_t exp(i omega t). Groups count as further frequencies.
+
+    error: what the norm of a computed symbol may be wrong by.
+    """
+
+    def __init__(self, convolution: Convolution):
+        self.grid, self.kernel = _Grid.of(convolution), _by_groups(convolution)
+        self.taps, self.dilation = convolution.kernel.shape[2:], convolution.dilation
+        self.stride, self.aliases = convolution.stride, math.prod(convolution.stride)
+        self.groups, outputs, inputs, taps = self.kernel.shape
+        self.shape = outputs, inputs * self.aliases
+        self.side = min(self.shape)
+        self.error = gamma(2 * taps + 2 * ROOT) * _schur(self.kernel)
+
+    @property
+    def cost(self) -> int:
+        """Multiply-adds of all Gram matrices."""
+        each = math.prod(self.shape) * (math.prod(self.taps) + self.side)
+        return 4 * self.grid.count * self.groups * each
+
     @property
     def entries(self) -> int:
         """Numbers that one frequency takes in all groups."""
-        groups, outputs, inputs, taps = self.kernel.shape
-        width = inputs * self.aliases
-        return 2 * groups * (outputs * width + self.aliases * taps + 4 * min(outputs, width) ** 2)
+        each = math.prod(self.shape) + self.aliases * math.prod(self.taps) + 4 * self.side**2
+        return 2 * self.groups * each
 
     def gram(self, rows: slice) -> tuple[Tensor, Tensor]:
         """M M* or M* M, whichever is smaller, as real symmetric matrices of twice the size, and
         what their norms may be wrong by as products of the computed symbols, (b, ...)."""
-        index = torch.arange(rows.start, rows.stop, device=self.kernel.device)
-        roots = self._roots(index // self.half, 0), self._roots(index % self.half, 1)
+        indices = self.grid.indices(rows, self.kernel.device)
+        roots_ = [self._roots(index, axis) for axis, index in enumerate(indices)]
         # (b, alias, tap) along each axis to (b, aliases, taps)
-        both = roots[0][:, :, None, :, None] * roots[1][:, None, :, None, :]
-        both = both.reshape(len(index), self.aliases, -1)
+        both = roots_[0][:, :, None, :, None] * roots_[1][:, None, :, None, :]
+        both = both.reshape(len(indices[0]), self.aliases, -1)
         symbol = torch.einsum("bat,goit->bgoai", both, self.kernel.to(both.dtype))
         symbol = symbol.flatten(3).flatten(0, 1) / math.sqrt(self.aliases)
         product = symbol @ symbol.mH if symbol.shape[1] <= symbol.shape[2] else symbol.mH @ symbol
@@ -101,16 +121,122 @@ class _Symbols:
 
     def _roots(self, index: Tensor, axis: int) -> Tensor:
         """exp(i omega t) for the frequencies that alias to each, (b, stride, taps)."""
-        size, stride = self.sizes[axis], self.stride[axis]
+        size, stride = self.grid.sizes[axis], self.stride[axis]
         alias = index[:, None] + size * torch.arange(stride, device=index.device)
         return roots(alias, size * stride, self.taps[axis], self.dilation[axis])
+
+
+class _Products:
+    """The same Gram matrices from the products of two taps: M M* is the sum over t - t' = d of k_t
+    k_t'^T times exp(i omega d), whose mean over the aliases is 0 unless s divides d; without
+    strides M* M likewise. They are formed once for all frequencies.
+
+    error: none but that of the Gram matrices.
+    """
+
+    error = 0.0
+
+    def __init__(self, convolution: Convolution):
+        self.grid, kernel = _Grid.of(convolution), _by_groups(convolution)
+        first = kernel.shape[1] <= kernel.shape[2] or math.prod(convolution.stride) > 1
+        self.kernel = kernel if first else kernel.transpose(1, 2)
+        self.taps, self.dilation = convolution.kernel.shape[2:], convolution.dilation
+        self.stride = convolution.stride
+        self.groups, self.side, self.length, _ = self.kernel.shape
+        self.apart = [d for d in self._differences() if d >= (0, 0)]
+
+    def _differences(self) -> Iterator[Pair]:
+        """Of two taps, those whose reach the strides divide."""
+        each = [
+            [d for d in range(1 - n, n) if d * self.dilation[axis] % self.stride[axis] == 0]
+            for axis, n in enumerate(self.taps)
+        ]
+        return itertools.product(*each)
+
+    @property
+    def cost(self) -> int:
+        pairs = sum((self.taps[0] - a) * (self.taps[1] - abs(b)) for a, b in self.apart)
+        times = pairs * self.length + 2 * self.grid.count * len(self.apart)
+        return self.groups * self.side**2 * times
+
+    @property
+    def held(self) -> int:
+        """Numbers that the products take."""
+        return 2 * len(self.apart) * self.groups * self.side**2
+
+    @property
+    def entries(self) -> int:
+        return 10 * self.groups * self.side**2
+
+    def gram(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """As `_Symbols.gram`."""
+        indices = self.grid.indices(rows, self.kernel.device)
+        turns = [self._turns(index, axis) for axis, index in enumerate(indices)]
+        both = torch.stack([turns[0][:, a] * turns[1][:, b] for a, b in self._places], -1)
+        even, odd = self._even_and_odd
+        shape = -1, self.side, self.side
+        real = (both.real @ even).reshape(shape)
+        imaginary = (both.imag @ odd).reshape(shape)
+        count = self.kernel.shape[-1] + self.length + len(self.apart) + 2 * ROOT + 10
+        error = 2 * gamma(count) * _schur(self.kernel) ** 2
+        return real_symmetric(torch.complex(real, imaginary)), error.expand(len(real))
+
+    @property
+    def _places(self) -> list[Pair]:
+        return [(a, b + self.taps[1] - 1) for a, b in self.apart]
+
+    def _turns(self, index: Tensor, axis: int) -> Tensor:
+        """exp(i omega d) of the differences 0, 1, ... of taps along the first axis, and 1 - n, 2 -
+        n, ... along the second, (b, differences)."""
+        size = self.grid.sizes[axis] * self.stride[axis]
+        first = 0 if axis == 0 else 1 - self.taps[1]
+        apart = torch.arange(first, self.taps[axis], device=index.device) * self.dilation[axis]
+        return unit_roots(index[:, None] * apart % size, size)
+
+    @cached_property
+    def _even_and_odd(self) -> tuple[Tensor, Tensor]:
+        """T_d + T_d^T and T_d - T_d^T, T_d the sum of the products of taps d apart, and T_0 itself;
+        (differences, groups * side * side)."""
+        image = self.kernel.unflatten(-1, tuple(self.taps))
+        even, odd = [], []
+        for a, b in self.apart:
+            ahead = image[..., a:, max(b, 0) : self.taps[1] + min(b, 0)]
+            behind = image[..., : self.taps[0] - a, max(-b, 0) : self.taps[1] - max(b, 0)]
+            product = torch.einsum("goiyx,gpiyx->gop", ahead, behind)
+            even.append(product if (a, b) == (0, 0) else product + product.mT)
+            odd.append(product - product.mT)
+        return torch.stack(even).flatten(1), torch.stack(odd).flatten(1)
+
+
+def _squares_of(convolution: Convolution) -> _Symbols | _Products:
+    """The way to its symbols' Gram matrices that takes less."""
+    symbols, products = _Symbols(convolution), _Products(convolution)
+    fits = products.held <= MOST_HELD and products.side == symbols.side
+    return products if fits and products.cost < symbols.cost else symbols
+
+
+def _by_groups(convolution: Convolution) -> Tensor:
+    """The kernel as (groups, outputs, inputs, taps)."""
+    outputs, inputs, *_ = convolution.kernel.shape
+    return convolution.kernel.reshape(convolution.groups, -1, inputs, *_).flatten(3)
+
+
+def _schur(kernel: Tensor) -> Tensor:
+    """At least || sum_t |k_t| ||_2, the greatest of the groups."""
+    size = kernel.abs().sum(-1)
+    size = (size.sum(-1).amax(-1) * size.sum(-2).amax(-1)).max().sqrt()
+    return outward(size, sum(kernel.shape[1:]))
 
 
 def roots(index: Tensor, size: int, taps: int, dilation: int) -> Tensor:
     """exp(2 pi i k t / size) for the integers k of `index` (...) and t = 0, dilation, ..., complex
     (..., taps)."""
     tap = dilation * torch.arange(taps, device=index.device)
-    turns = (index.unsqueeze(-1) * tap) % size
+    return unit_roots((index.unsqueeze(-1) * tap) % size, size)
+
+
+def unit_roots(turns: Tensor, size: int) -> Tensor:
+    """exp(2 pi i k / size) for the integers 0 <= k < size."""
     angle = (2 * math.pi / size) * turns.double()
     return torch.polar(torch.ones_like(angle), angle)
 
@@ -141,13 +267,16 @@ def raised(least: Tensor, gram: Tensor, error: Tensor) -> Tensor:
     (b,) of `gram` (b, n, n)."""
     side = gram.shape[-1]
     eye = torch.eye(side, dtype=torch.float64, device=gram.device)
-    estimates, found, slack = _estimated(gram), least, CLOSE + gamma(side) * side
+    estimates, found, slack = None, least, CLOSE + gamma(side) * side
     rest = torch.arange(len(gram), device=gram.device)
     while True:
         open_ = ~semidefinite([found * eye - gram[rest]], [], error[rest] + gamma(2) * found)
         rest = rest[open_]
         if len(rest) == 0:
             return found
+        if estimates is None:  # of those alone that exceed what was found in other blocks
+            estimates = gram.new_zeros(len(gram))
+            estimates[rest] = _estimated(gram[rest])
         looked_at = rest[estimates[rest].argsort(descending=True)[:LOOKED_AT]]
         estimates[looked_at] = torch.linalg.eigvalsh(gram[looked_at])[:, -1].clamp(min=0.0)
         greatest = torch.maximum(found, estimates[looked_at].max())
