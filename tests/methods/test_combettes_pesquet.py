@@ -1,5 +1,7 @@
 """K_1 with segments on a torus: against dense circular convolutions, K_1 and linearisations."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from convolutions import MODULES, WITHOUT_PADDING, circulant, network_of
 from torch import nn
 
 import lipbounds as lb
+from lipbounds.linear import rows
 from lipbounds.methods import combettes_pesquet as k_1
 from lipbounds.methods import costs
 from lipbounds.networks.plane import Plane
@@ -101,6 +104,7 @@ def test_within_a_time(monkeypatch):
     with torch.no_grad():
         wanted = float(k_1.on_a_torus(network))
     monkeypatch.setattr(costs, "SPEED", 1.0)  # everything is dear
+    monkeypatch.setattr(costs, "HOPELESS", math.inf)
     found = lb.bound(network, "K_1", 2, seconds=1000.0)
     assert found.upper == pytest.approx(min(whole.upper, wanted), rel=1e-9)
     monkeypatch.setattr(k_1, "combettes_pesquet", stop)
@@ -112,6 +116,31 @@ def test_within_a_time(monkeypatch):
         assert lb.bound(network, "K_1", 2, seconds=1000.0).upper < 1e-100, "the less of the two"
     with pytest.raises(lb.LipboundsError, match="K_1 in norm 1: the limit of seconds"):
         lb.bound(network, "K_1", 1, seconds=1000.0)
+
+
+def test_what_no_limit_stops_is_not_begun(monkeypatch):
+    """The Gram matrix of a segment on 64 x 64 pixels is half a minute, of which none is watched."""
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(3 if k == 0 else 8, 8, 3, padding=1) for k in range(3)]
+    module = nn.Sequential(convs[0], nn.ReLU(), convs[1], nn.ReLU(), convs[2]).double()
+    network = lb.from_torch(module, (3, 64, 64))
+    monkeypatch.setattr(k_1, "combettes_pesquet", lambda *_: pytest.fail("begun"))
+    found = lb.bound(network, "K_1", 2, seconds=60.0)
+    assert found.status is Status.TIME and found.upper <= lb.bound(network, "K_star", 2).upper
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_gram_matrices_too_large_are_not_formed(name, monkeypatch):
+    """Absolute sums stand for them, and with convolutions the torus before those."""
+    network = network_of(name)
+    whole = lb.bound(network, "K_1", 2).upper
+    for module in (rows, k_1):
+        monkeypatch.setattr(module, "LARGEST_GRAM", 2)
+    found = lb.bound(network, "K_1", 2)
+    assert whole * (1 - 1e-9) <= found.upper and found.status is Status.CONVERGED
+    if costs.by_fourier(network, 2.0):
+        with torch.no_grad():
+            assert found.upper <= float(k_1.on_a_torus(network)) * ROUNDING
 
 
 def stop(*_):

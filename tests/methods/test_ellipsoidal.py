@@ -373,6 +373,15 @@ def test_cheap_bounds_that_seemed_too_long_are_tried_at_last(norm, hopeful, monk
     assert float(found.upper) <= cheaper * (1 + 1e-9)
 
 
+def test_what_cannot_be_stopped_is_not_begun_where_it_takes_more_than_is_left(monkeypatch):
+    network = gaussian([6, 16, 16, 3], 0)
+    speed = planning.COSTS["K_2"](network, 2.0) / 100.0  # an estimate of 100 s
+    monkeypatch.setattr(planning, "LEAST_SPEED", 0.0)
+    monkeypatch.setattr(module, "measured_speed", lambda *_: speed)
+    monkeypatch.setitem(module.CHEAP, "K_2", lambda *_: pytest.fail("begun"))
+    assert module.ellipsoidal(network, 2.0, seconds=60.0, memory=0.01).status is not None
+
+
 @pytest.mark.parametrize("norm", [1.0, math.inf])
 def test_k_3_is_known_where_k_4_takes_too_long(norm, monkeypatch):
     def too_long(*_):

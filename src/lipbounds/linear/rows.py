@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..arithmetic.rounding import gamma, outward
 from .blocks import Blocks, Sum
-from .norms import largest_eigenvalue, matrix_norm, power_of_two
+from .norms import LARGEST_GRAM, largest_eigenvalue, matrix_norm, power_of_two
 from .operators import (
     BLOCK_ENTRIES,
     Composition,
@@ -58,8 +58,9 @@ class DenseRows:
         return s @ self.rows.abs()
 
     def spectral_norm(self) -> Tensor:
-        """A certified upper bound of ||X||_2, X as computed."""
-        return matrix_norm(self.rows, 2)
+        """A certified upper bound of ||X||_2, X as computed; by its absolute sums where a Gram
+        matrix would have more than LARGEST_GRAM rows."""
+        return matrix_norm(self.rows, 2) if _has_gram(self) else _schur(self)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -146,13 +147,15 @@ class SparseRows:
         x = self.rows * (1 / float(scale))
         x = (x if x.shape[0] <= x.shape[1] else x.T).tocsr()
         products = np.bincount(x.indices, minlength=x.shape[1]).astype(float)
-        if (products**2).sum() > x.shape[0] ** 2 * x.shape[1] * SPARSE_COST:
-            return scale * matrix_norm(torch.from_numpy(x.toarray()), 2)
         # Rows that share no column: pooling alone. Products that only cancel, or that SciPy drops
         # as zeros, do not make rows orthogonal.
         if products.max(initial=0.0) <= 1:
             largest = x.power(2).sum(axis=1).max(initial=0.0)
             return scale * outward(torch.tensor(largest).sqrt(), x.shape[1] + 2)
+        if not _has_gram(self):
+            return _schur(self)
+        if (products**2).sum() > x.shape[0] ** 2 * x.shape[1] * SPARSE_COST:
+            return scale * matrix_norm(torch.from_numpy(x.toarray()), 2)
         gram = torch.from_numpy((x @ x.T).toarray())
         error = torch.tensor(gamma(x.shape[1]) * (x.data**2).sum())
         return scale * outward(largest_eigenvalue(gram, error).sqrt(), 2)
@@ -160,6 +163,16 @@ class SparseRows:
     @property
     def shape(self) -> tuple[int, int]:
         return tuple(self.rows.shape)
+
+
+def _has_gram(block: DenseRows | SparseRows) -> bool:
+    return min(block.shape) <= LARGEST_GRAM
+
+
+def _schur(block: DenseRows | SparseRows) -> Tensor:
+    """sqrt(|| X ||_1 || X ||_inf) >= || X ||_2."""
+    sums = block.sums(-1).amax(-1).sqrt() * block.sums(-2).amax(-1).sqrt()
+    return outward(sums, sum(block.shape) + 2)
 
 
 def _added(a: DenseRows | SparseRows, b: DenseRows | SparseRows) -> DenseRows | SparseRows:

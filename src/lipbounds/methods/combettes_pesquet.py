@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from ..arithmetic.rounding import gamma, outward
 from ..clock import OutOfTime, limited
-from ..linear.norms import norm_by_fourier
+from ..linear.norms import LARGEST_GRAM, norm_by_fourier
 from ..linear.operators import Convolution
 from ..linear.torus import nested_sizes
 from ..networks.network import Network
@@ -44,15 +44,18 @@ def combettes_pesquet_within(network: Network, norm: float, seconds: float = mat
     OutOfTime where `seconds` are enough for neither.
     """
     with limited(seconds):
-        dear = costs.dear(costs.combettes_pesquet(network, norm))
+        cost = costs.combettes_pesquet(network, norm)
+        dear = costs.dear(cost) or costs.largest_gram(network) > LARGEST_GRAM
         if not (dear and costs.by_fourier(network, norm)):
             return Bound(combettes_pesquet(network, norm))
         least = on_a_torus(network)
         try:
             least = torch.minimum(least, product(network, norm))
-            return Bound(torch.minimum(least, combettes_pesquet(network, norm)))
+            if not costs.hopeless(cost):
+                return Bound(torch.minimum(least, combettes_pesquet(network, norm)))
         except OutOfTime:
-            return Bound(least, status=Status.TIME, left="segments with the edges of images")
+            pass
+        return Bound(least, status=Status.TIME, left="segments with the edges of images")
 
 
 def on_a_torus(network: Network) -> Tensor:

@@ -21,9 +21,11 @@ from ..networks.segments import radius
 EIGENVALUES = 0.5  # the greatest of a symmetric matrix, proven, in cubes of its side
 FORMED = 1000.0  # for an entry of a convolution's sparse matrix
 THROUGH = 16.0  # for a vector's product with an entry of sparse rows
-SINGULAR = 7.0  # all values and vectors of a matrix, in products of its sides, the short one twice
+SINGULAR = 20.0  # K_2 of a matrix, in products of its sides, the short one twice: 7 for singular
+# values and vectors, the rest for norms of what they are scaled by
 SPEED = 1e10  # multiply-adds in a second on one core, roughly
 LARGEST_UNROLLED = 1e8  # multiply-adds of a pass, up to which pools and convolutions are unrolled
+HOPELESS = 2.0  # times the seconds left: from where on not to begin
 CERTAIN = 0.3  # of the seconds left: a cost up to it is no reason to begin with less
 
 
@@ -37,6 +39,11 @@ def said(cost: float) -> str:
 def dear(cost: float) -> bool:
     """Whether it may be wise to begin with less, in the time that is left."""
     return cost > CERTAIN * SPEED * left()
+
+
+def hopeless(cost: float) -> bool:
+    """Whether it is not worth beginning, in the time that is left, with what cannot be stopped."""
+    return cost > HOPELESS * SPEED * left()
 
 
 def one_pass(network: Network, norm: float = 2.0) -> float:
@@ -67,6 +74,11 @@ def combettes_pesquet(network: Network, norm: float) -> float:
     """K_1: all segments, and in l2 their spectral norms."""
     spectral = sum(map(_segment_norm, _pairs(network))) if norm == 2 else 0.0
     return _segments(network) + spectral
+
+
+def largest_gram(network: Network) -> int:
+    """Rows of the greatest Gram matrix that K_1 in l2 needs, of its segments."""
+    return max((min(one.rows, one.size) for one in _pairs(network) if not _apart(one)), default=0)
 
 
 def always(network: Network, norm: float) -> bool:
@@ -173,8 +185,11 @@ def _pairs(network: Network) -> list[_Pair]:
 
 def _segment_norm(pair: _Pair) -> float:
     """Of rows that can hardly share a column, as in pooling alone, it is the longest row."""
-    sparse = pair.rows * pair.reach <= pair.size
-    return pair.rows * pair.reach if sparse else _gram(pair.rows, pair.size)
+    return pair.rows * pair.reach if _apart(pair) else _gram(pair.rows, pair.size)
+
+
+def _apart(pair: _Pair) -> bool:
+    return pair.rows * pair.reach <= pair.size
 
 
 def _entries(network: Network) -> float:

@@ -72,6 +72,7 @@ ANYTIME = {  # by norm: the cheap bound that has something to give for less time
     2.0: ("K_1", combettes_pesquet_within),
     math.inf: ("K_4", averaged_within),
 }
+WHOLE = ("K_2", "eclipse_fast")  # matrix factorisations of some seconds, which no limit stops
 ROWS, REPEATS = 600, 3  # of the Cholesky factorisation that tells the machine's speed
 
 Progress = Callable[[float, Tensor], None]
@@ -214,20 +215,21 @@ class _Run:
             if self.pieces.steps > 0:
                 with suppress(OutOfTime):
                     undone = self._improve(undone)
-            self._catch_up(undone)
+            self._catch_up(undone, HOPEFUL)
         return self.pieces
 
-    def _catch_up(self, undone: Sequence[Phase]) -> list[Phase]:
+    def _catch_up(self, undone: Sequence[Phase], hopeful: float) -> list[Phase]:
         """Cheap bounds that were left out, in the time that what was to improve on them did not
-        need, or could not use; estimates are rough, so that longer ones are tried too. Those that
-        are left out still."""
+        need, or could not use; estimates are rough, so that those of `hopeful` times that are tried
+        too, but for what cannot be stopped. Those that are left out still."""
         anytime, within = ANYTIME[self.norm]
         still = []
         for phase in undone:
             unsolved = bool((self.pieces.open | self.pieces.given_up).any())
             fits = phase.short is not Status.MEMORY
-            hopeful = phase.name == anytime or phase.seconds <= HOPEFUL * left()
-            if not (fits and unsolved and hopeful and left() > 0):
+            share = 1.0 if phase.name in WHOLE else hopeful
+            tried = phase.name == anytime or phase.seconds <= share * left()
+            if not (fits and unsolved and tried and left() > 0):
                 still.append(phase)
                 continue
             with suppress(LipboundsError):
@@ -298,7 +300,7 @@ class _Run:
         if self.plan.torus_alone:
             late = [phase for phase in undone if phase.name in LAST]
             with limited(CHEAP_SHARE * left()):
-                undone = self._catch_up([phase for phase in undone if phase not in late]) + late
+                undone = self._catch_up([p for p in undone if p not in late], 1.0) + late
             self._by_fourier(math.inf, math.inf, self.plan.newton_on_torus)
         if not self.plan.ahead.omitted:
             pieces.by = self.plan.ahead.name
