@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lipbounds.arithmetic import definite
 from lipbounds.arithmetic.definite import runs_to_its_end, semidefinite, shortfall, trace_of
 from lipbounds.arithmetic.tridiagonal import factorise, inverse, selected_inverse
 
@@ -173,3 +174,16 @@ def test_log_determinant_and_inverses_against_numpy(sizes):
 def test_a_matrix_that_is_not_positive_has_no_factorisation():
     assert not bool(factorise(*cut(np.diag([1.0, 1.0, -1.0]), (2, 1))).positive)
     assert not bool(factorise(*cut(np.zeros((2, 2)), (1, 1))).positive)
+
+
+def test_estimates_by_lanczos_are_those_of_all_eigenvalues(monkeypatch):
+    torch.manual_seed(0)
+    matrices = torch.randn(2, 3, 20, 20, dtype=torch.float64)
+    matrices = matrices @ matrices.mT
+    matrices[0, 1] = 0.0
+    matrices[1, 2] = torch.eye(20) - torch.ones(20, 20) / 20
+    expected = torch.linalg.eigvalsh(matrices)[..., -1]
+    monkeypatch.setattr(definite, "DENSE_EIGENVALUES", 3)
+    found = definite.greatest_estimated(matrices)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(definite.greatest_estimated(matrices[0, 0]), expected[0, 0])

@@ -13,6 +13,7 @@ from strategies import matrix, quick
 from torch import nn
 
 import lipbounds as lb
+from lipbounds.arithmetic import definite
 from lipbounds.arithmetic.rounding import gamma, inward, outward
 from lipbounds.linear import norms, operators, rows
 from lipbounds.linear.blocks import Blocks
@@ -107,7 +108,7 @@ def test_spectral_norm_of_operators_too_large_to_form(monkeypatch, eigenvalues):
     """The path by a Gram matrix, with all eigenvalues or one Lanczos run."""
     monkeypatch.setattr(norms, "DENSE_ENTRIES", 0)
     monkeypatch.setattr(norms, "FEW_ENTRIES", 0)
-    monkeypatch.setattr(norms, "DENSE_EIGENVALUES", eigenvalues)
+    monkeypatch.setattr(definite, "DENSE_EIGENVALUES", eigenvalues)
     torch.manual_seed(1)
     for module in (nn.Conv2d(1, 3, 3), nn.Conv2d(2, 1, 3, stride=2), nn.AvgPool2d(2)):
         shape = (getattr(module, "in_channels", 1), 7, 7)
@@ -161,7 +162,7 @@ def test_a_gram_matrix_that_is_not_finite_has_no_certificate(entry, place):
 
 def test_a_low_estimate_is_raised_until_it_is_proven(monkeypatch):
     """The certificate, not the estimate, decides."""
-    monkeypatch.setattr(norms, "_eigenvalue_estimate", lambda g: g.diagonal().mean() * 0.5)
+    monkeypatch.setattr(norms, "greatest_estimated", lambda g: g.diagonal().mean() * 0.5)
     w = np.random.default_rng(4).standard_normal((5, 8))
     assert float(matrix_norm(to(w), 2)) >= np.linalg.norm(w, 2) * (1 - 1e-14)
 

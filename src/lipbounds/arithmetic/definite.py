@@ -11,11 +11,13 @@ leaves open; the number of terms in such a sum is at most the width of two neigh
 from collections.abc import Sequence
 
 import torch
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from .rounding import gamma, outward
 from .tridiagonal import factorise
 
+DENSE_EIGENVALUES = 1000  # beyond, one Lanczos run is faster than all eigenvalues
 LEAST = 2.0**-1017  # for numbers below 2^-1022, which may be rounded coarsely or flushed to zero
 
 
@@ -59,3 +61,21 @@ def semidefinite(diagonal: Sequence[Tensor], below: Sequence[Tensor], error: Ten
     for block in diagonal:
         block.diagonal(dim1=-2, dim2=-1).sub_(shift.unsqueeze(-1))
     return runs_to_its_end(diagonal, below)
+
+
+def greatest_estimated(symmetric: Tensor) -> Tensor:
+    """About the greatest eigenvalue, (...): what a proof may begin with, and no bound."""
+    if symmetric.is_cuda or symmetric.shape[-1] <= DENSE_EIGENVALUES:
+        return torch.linalg.eigvalsh(symmetric)[..., -1]
+    matrices = symmetric.reshape(-1, *symmetric.shape[-2:])
+    return torch.stack([_by_lanczos(one) for one in matrices]).reshape(symmetric.shape[:-2])
+
+
+def _by_lanczos(symmetric: Tensor) -> Tensor:
+    start = torch.linspace(1.0, 2.0, symmetric.shape[-1], dtype=torch.float64)
+    if not bool((symmetric @ start).any()):  # Lanczos would not start
+        return (
+            torch.linalg.eigvalsh(symmetric)[-1] if bool(symmetric.any()) else start.new_zeros(())
+        )
+    value = eigsh(symmetric.numpy(), k=1, v0=start.numpy(), return_eigenvectors=False)
+    return torch.tensor(value[0])

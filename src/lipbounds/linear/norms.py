@@ -11,10 +11,9 @@ from numbers import Real
 from weakref import WeakKeyDictionary
 
 import torch
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from ..arithmetic.definite import runs_to_its_end, shortfall
+from ..arithmetic.definite import greatest_estimated, runs_to_its_end, shortfall
 from ..arithmetic.rounding import finite, gamma, outward
 from ..errors import LipboundsError, UnsupportedError
 from .blocks import Blocks, Sum
@@ -27,7 +26,6 @@ LARGEST_GRAM = 16384  # 2 GiB of float64
 LARGEST_OF_PARTS = 6400  # the same of a map that is made of parts: 0.3 GiB, and ten seconds
 DENSE_ENTRIES = 2**24  # below, the matrix is formed: 128 MiB of float64
 FEW_ENTRIES = 2**18  # the same of a convolution that need not be formed
-DENSE_EIGENVALUES = 1000  # beyond, one Lanczos run is faster than all eigenvalues
 _KNOWN: WeakKeyDictionary[Operator, dict[float, Tensor]] = WeakKeyDictionary()  # operators are
 # immutable, and several bounds ask for the same norms
 
@@ -209,7 +207,7 @@ def largest_eigenvalue(symmetric: Tensor, error: Tensor) -> Tensor:
     side = symmetric.shape[-1]
     finite(symmetric, "the Gram matrix of a layer's weight")
     trace = symmetric.diagonal(dim1=-2, dim2=-1).sum(-1)
-    estimate = torch.maximum(_eigenvalue_estimate(symmetric), trace / side)
+    estimate = torch.maximum(greatest_estimated(symmetric), trace / side)
     slack = torch.full_like(estimate, 1e-14 * side)
     failed = trace > 0
     while bool(failed.any()):
@@ -225,15 +223,3 @@ def largest_eigenvalue(symmetric: Tensor, error: Tensor) -> Tensor:
     proven = bound + shortfall(side * bound, side) + error
     # No positive trace: a semidefinite G has lambda <= trace(G) <= trace + d error <= d error.
     return torch.where(trace > 0, proven, side * error)
-
-
-def _eigenvalue_estimate(symmetric: Tensor) -> Tensor:
-    if symmetric.ndim > 2 or symmetric.is_cuda or symmetric.shape[-1] <= DENSE_EIGENVALUES:
-        return torch.linalg.eigvalsh(symmetric)[..., -1]
-    start = torch.linspace(1.0, 2.0, symmetric.shape[-1], dtype=torch.float64)
-    if not bool((symmetric @ start).any()):  # Lanczos would not start
-        return (
-            torch.linalg.eigvalsh(symmetric)[-1] if bool(symmetric.any()) else start.new_zeros(())
-        )
-    value = eigsh(symmetric.numpy(), k=1, v0=start.numpy(), return_eigenvectors=False)
-    return torch.tensor(value[0])

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..arithmetic.definite import semidefinite
+from ..arithmetic.definite import greatest_estimated, semidefinite
 from ..arithmetic.rounding import gamma, outward
 from ..clock import watched
 from .operators import Convolution, slices
@@ -175,11 +175,12 @@ class _Products:
         both = torch.stack([turns[0][:, a] * turns[1][:, b] for a, b in self._places], -1)
         even, odd = self._even_and_odd
         shape = -1, self.side, self.side
-        real = (both.real @ even).reshape(shape)
-        imaginary = (both.imag @ odd).reshape(shape)
+        matrices = (both.real @ even).reshape(shape)
+        if len(self.apart) > 1:
+            matrices = torch.complex(matrices, (both.imag @ odd).reshape(shape))
         count = self.kernel.shape[-1] + self.length + len(self.apart) + 2 * ROOT + 10
         error = 2 * gamma(count) * _schur(self.kernel) ** 2
-        return real_symmetric(torch.complex(real, imaginary)), error.expand(len(real))
+        return real_symmetric(matrices), error.expand(len(matrices))
 
     @property
     def _places(self) -> list[Pair]:
@@ -278,7 +279,7 @@ def raised(least: Tensor, gram: Tensor, error: Tensor) -> Tensor:
             estimates = gram.new_zeros(len(gram))
             estimates[rest] = _estimated(gram[rest])
         looked_at = rest[estimates[rest].argsort(descending=True)[:LOOKED_AT]]
-        estimates[looked_at] = torch.linalg.eigvalsh(gram[looked_at])[:, -1].clamp(min=0.0)
+        estimates[looked_at] = greatest_estimated(gram[looked_at]).clamp(min=0.0)
         greatest = torch.maximum(found, estimates[looked_at].max())
         found = greatest * (1 + slack) + 4 * error.max() + LEAST
         slack *= 2
