@@ -138,5 +138,20 @@ def test_k_4_within_a_time_takes_it_first(norm, name, monkeypatch):
     assert found.upper == lb.bound(network, "K_3", norm).upper
 
 
+def test_in_l1_it_needs_no_pass_for_each_input(monkeypatch):
+    """As K_3 does where there are pools."""
+    network = network_of("pooled")
+    monkeypatch.setattr(costs, "SPEED", 1.0)
+    monkeypatch.setattr(averaged, "absolute", stop)
+    monkeypatch.setattr(averaged, "Parts", stop)
+    with torch.no_grad():
+        wanted = float(plane.plane_columns(network))
+    found = lb.bound(network, "K_4", 1, seconds=1000.0)
+    assert found.upper == pytest.approx(wanted, rel=1e-9) and found.status is Status.TIME
+    monkeypatch.setattr(plane, "plane_columns", stop)
+    with pytest.raises(lb.LipboundsError, match="limit of seconds"):
+        lb.bound(network, "K_4", 1, seconds=1000.0)
+
+
 def stop(*_):
     raise averaged.OutOfTime("the limit of seconds is over")
