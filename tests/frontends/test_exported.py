@@ -225,6 +225,16 @@ def test_every_layer_is_the_same_by_both_ways(layer, shape):
         assert one == pytest.approx(other, rel=1e-9)
 
 
+@pytest.mark.parametrize("at", [0.0, -0.5, 2.0])
+def test_a_threshold_that_does_not_jump_is_a_clamp(at):
+    layers = nn.Linear(3, 4), nn.Threshold(at, at), nn.Linear(4, 2)
+    network = lb.from_torch(nn.Sequential(*layers).eval(), (3,))
+    assert network.stages[0].parts[0][0].kinks == (at,)
+    jumping = nn.Sequential(nn.Linear(3, 4), nn.Threshold(at, at + 1)).double()
+    with pytest.raises(lb.LipboundsError, match=f"jumps from {at + 1:g} to {at:g}"):
+        lb.from_torch(jumping, (3,))
+
+
 def test_softshrink_with_and_without_its_width():
     """torch takes it apart into a comparison, which no bound covers."""
     for function, width in ((F.softshrink, 0.5), (lambda x: F.softshrink(x, 0.2), 0.2)):

@@ -384,6 +384,14 @@ def _elu(alpha=1.0, scale=1.0, input_scale=1.0) -> Activation:
     return act.elu(alpha)
 
 
+def _threshold(threshold, value) -> Activation:
+    if threshold != value:
+        raise UnsupportedError(
+            f"jumps from {value:g} to {threshold:g}, so that it has no Lipschitz constant"
+        )
+    return act.clamp(min_val=threshold)
+
+
 def _gelu(approximate="none") -> Activation:
     return act.gelu_tanh() if approximate == "tanh" else act.gelu()
 
@@ -552,7 +560,6 @@ REFUSED = {
     "_softmax": SOFTMAX,
     "_log_softmax": LOG_SOFTMAX,
     "scaled_dot_product_attention": PRODUCT,
-    "threshold": "jumps, so that it has no Lipschitz constant",
     "round": "jumps, so that it has no Lipschitz constant",
     "sign": "jumps, so that it has no Lipschitz constant",
     "gt": "compares, so that what follows may jump; write it as an activation",
@@ -628,6 +635,7 @@ OPERATIONS: dict[str, Callable[[Operation], Value | list[Value]]] = {
     "log_sigmoid": _activation(act.log_sigmoid),
     "softplus": _activation(act.softplus),
     "softshrink": _activation(act.softshrink),
+    "threshold": _activation(_threshold),
     "elu": _activation(_elu),
     "selu": _activation(act.selu),
     "celu": _activation(act.celu),
