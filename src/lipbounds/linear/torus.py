@@ -178,7 +178,7 @@ class _Products:
         matrices = (both.real @ even).reshape(shape)
         if len(self.apart) > 1:
             matrices = torch.complex(matrices, (both.imag @ odd).reshape(shape))
-        count = self.kernel.shape[-1] + self.length + len(self.apart) + 2 * ROOT + 10
+        count = self.kernel.shape[-1] * self.length + len(self.apart) + 2 * ROOT + 10
         error = 2 * gamma(count) * _schur(self.kernel) ** 2
         return real_symmetric(matrices), error.expand(len(matrices))
 
