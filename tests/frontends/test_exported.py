@@ -120,6 +120,12 @@ def resized(_, x):
     return F.adaptive_avg_pool1d(up.flatten(2), 7)
 
 
+def largest(_, x):
+    """Over channels, over rows, over both, and with places that are not used."""
+    rows = x.amin(2, keepdim=True) + x.max(3).values.unsqueeze(-1)
+    return torch.cat([rows.flatten(1), x.amax((1, 3)), x.min(1)[0].flatten(1)], 1)
+
+
 def parametrised(make, *layer):
     return nn.Sequential(nn.Flatten(), make(nn.Linear(*layer)), nn.ReLU(), nn.Linear(4, 2))
 
@@ -157,6 +163,7 @@ MODULES = {
     "arithmetic": (Forward(arithmetic), IMAGE),
     "extremes": (Forward(extremes, a=conv()), IMAGE),
     "reductions": (Forward(reductions), IMAGE),
+    "largest": (Forward(largest), IMAGE),
     "products": (Forward(products, a=nn.Linear(64, 64), w=w), IMAGE),
     "in place": (Forward(inplace), IMAGE),
     "activations": (Forward(activations), IMAGE),
@@ -279,6 +286,8 @@ REFUSED = {
     "batch": (Forward(lambda m, x: x - x.mean(0, keepdim=True)), "mixes the inputs of a batch"),
     "flip": (Forward(lambda m, x: x.flip(0)), "mixes the inputs of a batch"),
     "step": (Forward(lambda m, x: (x > 0).float() * x), "gt: compares"),
+    "place": (Forward(lambda m, x: x.max(1)[1] + x), "places of sorted entries"),
+    "largest of the batch": (Forward(lambda m, x: x.amax(0)), "mixes the inputs of a batch"),
     "rounding": (Forward(lambda m, x: x.round()), "round: jumps"),
     "integers": (Forward(lambda m, x: x.long().float()), "rounds to torch.int64"),
     "training": (

@@ -196,10 +196,10 @@ def _handler(operation: Operation) -> Callable[[Operation], Value]:
 
 
 def _item(operation: Operation) -> Value | None:
-    """One of several outputs; None stands for the places of sorted entries."""
+    """One of several outputs; None stands for the places of sorted and of largest entries."""
     made = operation.args[0][operation.args[1]]
     if made is None and operation.node.users:
-        raise UnsupportedError("uses the places of sorted entries, which jump")
+        raise UnsupportedError("uses the places of sorted entries or of the largest, which jump")
     return made
 
 
@@ -526,20 +526,39 @@ def _sorted(operation: Operation) -> list[Value | None]:
     return [values.sorted_along(value, dim - 1, descending, operation.place), None]
 
 
+def _reduced_dims(operation: Operation) -> list[int]:
+    """Of the array without its batch."""
+    axes = len(operation.args[0].shape) + 1
+    dims = operation.argument(1, "dim")
+    dims = range(axes) if dims is None or dims == [] else dims
+    dims = sorted({d % axes for d in ([dims] if isinstance(dims, int) else dims)})
+    if 0 in dims:
+        raise UnsupportedError("mixes the inputs of a batch")
+    return [d - 1 for d in dims]
+
+
 def _reduced(average: bool):
     def reduced(operation: Operation) -> Value:
-        value, dims = operation.args[0], operation.argument(1, "dim")
-        axes = len(value.shape) + 1
-        dims = range(axes) if dims is None or dims == [] else dims
-        dims = {d % axes for d in ([dims] if isinstance(dims, int) else dims)}
-        if 0 in dims:
-            raise UnsupportedError("mixes the inputs of a batch")
+        value, dims = operation.args[0], _reduced_dims(operation)
         keep = operation.argument(2, "keepdim", False)
-        count = math.prod(value.shape[d - 1] for d in dims)
-        factor = 1 / count if average else 1.0
-        return values.summed(value, [d - 1 for d in dims], keep, factor, operation.place)
+        factor = 1 / math.prod(value.shape[d] for d in dims) if average else 1.0
+        return values.summed(value, dims, keep, factor, operation.place)
 
     return reduced
+
+
+def _extreme_along(sign: float):
+    def reduced(operation: Operation) -> Value:
+        keep = operation.argument(2, "keepdim", False)
+        value, dims = operation.args[0], _reduced_dims(operation)
+        return values.extreme_along(value, dims, keep, sign, operation.place)
+
+    return reduced
+
+
+def _extreme_and_place(sign: float):
+    """With the place of the entry, which is of no use."""
+    return lambda operation: [_extreme_along(sign)(operation), None]
 
 
 NORMALISATION = (
@@ -617,6 +636,10 @@ OPERATIONS: dict[str, Callable[[Operation], Value | list[Value]]] = {
     "div": _quotient,
     "neg": _negative,
     **{name: _extreme(sign) for name, sign in EXTREMES.items()},
+    "amax": _extreme_along(1.0),
+    "amin": _extreme_along(-1.0),
+    "max.dim": _extreme_and_place(1.0),
+    "min.dim": _extreme_and_place(-1.0),
     "sort": _sorted,
     "sum": _reduced(average=False),
     "mean": _reduced(average=True),

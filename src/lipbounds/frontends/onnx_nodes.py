@@ -436,25 +436,33 @@ def _global_average(node: Node) -> Value:
 
 
 def _global_maximum(node: Node) -> Value:
-    value = node.value
-    windows = torch.arange(value.size).reshape(value.shape[0] * value.shape[1], -1)
-    shape = (*value.shape[:2], *[1] * (len(value.shape) - 2))
-    return Staged(shape, node.place, value.device, value, PoolStage(windows, value.size))
+    dims = range(2, len(node.value.shape))
+    return values.extreme_along(node.value, dims, True, 1.0, node.place)
+
+
+def _reduced_dims(node: Node) -> list[int]:
+    """The axes that are reduced, an attribute or, later, an input; none given are all of them."""
+    axes = node.get("axes") if "axes" in node.attributes else node.array(1)
+    rank = len(node.inputs[0].shape)
+    if axes is None or len(axes) == 0:
+        return [] if node.get("noop_with_empty_axes", 0) else list(range(rank))
+    return sorted({int(axis) % rank for axis in axes})
 
 
 def _reduced(average: bool):
     def reduced(node: Node) -> Value:
-        value = node.inputs[0]
-        axes = node.get("axes") if "axes" in node.attributes else node.array(1)
-        rank = len(value.shape)
-        if axes is None or len(axes) == 0:
-            if node.get("noop_with_empty_axes", 0):
-                return value
-            axes = range(rank)
-        dims = {int(axis) % rank for axis in axes}
+        value, dims = node.inputs[0], _reduced_dims(node)
         count = math.prod(value.shape[d] for d in dims)
         factor = 1 / count if average else 1.0
         return values.summed(value, dims, bool(node.get("keepdims", 1)), factor, node.place)
+
+    return reduced
+
+
+def _extreme_along(sign: float):
+    def reduced(node: Node) -> Value:
+        keep = bool(node.get("keepdims", 1))
+        return values.extreme_along(node.inputs[0], _reduced_dims(node), keep, sign, node.place)
 
     return reduced
 
@@ -595,6 +603,8 @@ NODES: dict[str, Callable[[Node], Value | list[Value]]] = {
     "GlobalMaxPool": _global_maximum,
     "ReduceMean": _reduced(average=True),
     "ReduceSum": _reduced(average=False),
+    "ReduceMax": _extreme_along(1.0),
+    "ReduceMin": _extreme_along(-1.0),
     "TopK": _top_k,
     "Max": _extreme(1.0),
     "Min": _extreme(-1.0),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import LipboundsError, ShapeError, UnsupportedError
 from ..linear.operators import Diagonal, Identity, Operator, Sparse, identity_rows, slices
-from ..networks.stages import BetweenStage, SlopeStage, Stage
+from ..networks.stages import BetweenStage, PoolStage, SlopeStage, Stage
 from . import pieces
 from .pieces import Piece, Shape
 
@@ -255,6 +255,19 @@ def summed(value: Value, dims: Sequence[int], keep: bool, factor: float, place: 
     operator = Sparse(rows, columns, entries, (count, value.size))
     mantissa, _ = math.frexp(abs(factor))
     return mapped(value, operator, shape, place, roundings=int(mantissa != 0.5))
+
+
+def extreme_along(value: Value, dims: Sequence[int], keep: bool, sign: float, place: str) -> Value:
+    """The largest entry over the dimensions `dims` >= 0 of the array without its batch; for sign -1
+    the smallest, as minus the largest of -x."""
+    others = [k for k in range(len(value.shape)) if k not in dims]
+    kept = [1 if k in dims else n for k, n in enumerate(value.shape)]
+    numbers = torch.arange(value.size, device=value.device).reshape(value.shape)
+    windows = numbers.permute(*others, *dims).reshape(math.prod(kept), -1)
+    shape = tuple(kept if keep else [value.shape[k] for k in others])
+    signed = added([value], place, [sign])
+    made = Staged(shape, place, value.device, signed, PoolStage(windows, value.size))
+    return added([made], place, [sign])
 
 
 def linear(
