@@ -21,7 +21,7 @@ from lipbounds.networks.network import Affine, Network
 from lipbounds.networks.rewrite import explicit, maxima_first, merged
 from lipbounds.quadratic.fourier.descent import descend
 from lipbounds.quadratic.fourier.elimination import TorusElimination
-from lipbounds.quadratic.fourier.embedding import Filter, Slopes, embedded
+from lipbounds.quadratic.fourier.embedding import Filter, Slopes, embeddings
 from lipbounds.quadratic.fourier.proof import proven
 from lipbounds.quadratic.fourier.rounds import Rounds
 from lipbounds.quadratic.fourier.spread import spread_out
@@ -29,6 +29,11 @@ from lipbounds.quadratic.structured.proof import certified_pieces
 from lipbounds.results import Status
 
 LOSS = 1e-6  # of a proof, relative
+
+
+def embedded(network):
+    """With as many layers on the torus as fit."""
+    return embeddings(network)[-1]
 
 
 def drawn_logs(elimination, seed=0):
@@ -265,9 +270,9 @@ def test_what_does_not_fit_is_named(layers, said):
 
 
 def test_padding_of_what_may_not_be_zero_ends_the_torus():
-    """Averages over windows that leave out a row: the padded convolution is a matrix."""
+    """Averages over windows that leave out a row: the padded convolution behind is a matrix."""
     torus = embedded(of_layers([conv(2, 3), RELU, nn.AvgPool2d(2), conv(3, 2, padding=1), RELU]))
-    assert len(torus.steps) == 2 and torus.head.entries.shape == (18, 147)
+    assert len(torus.steps) == 3 and torus.head.entries.shape == (18, 27)
 
 
 def test_an_ensemble_is_refused():

@@ -9,12 +9,17 @@ from torch import nn
 
 from lipbounds.quadratic.fourier.descent import descend
 from lipbounds.quadratic.fourier.elimination import TorusElimination
-from lipbounds.quadratic.fourier.embedding import embedded
+from lipbounds.quadratic.fourier.embedding import embeddings
 from lipbounds.quadratic.fourier.forms import TorusForms
 from lipbounds.quadratic.fourier.programs import solved
 from lipbounds.quadratic.order import Pieces
 
 AVERAGED = [conv(2, 2), RELU, nn.AvgPool2d(2), FLAT, nn.Linear(18, 3)]
+
+
+def last_torus(network):
+    """With as many layers on it as fit."""
+    return embeddings(network)[-1]
 
 
 def network(name):
@@ -24,7 +29,7 @@ def network(name):
 @pytest.mark.parametrize("name", [*MODULES, "averaged at the end"])
 def test_derivatives(name):
     """Of -log det Q in mu, lambda and nu, by differentiating the elimination twice."""
-    elimination = TorusElimination(embedded(network(name)))
+    elimination = TorusElimination(last_torus(network(name)))
     forms = TorusForms(elimination)
     generator = torch.Generator().manual_seed(0)
     logs = elimination.start() + 0.7
@@ -49,7 +54,7 @@ def test_derivatives(name):
 
 @pytest.mark.parametrize("name", ["chain", "pooled"])
 def test_ends_at_the_optimum_and_proves_it(name):
-    elimination = TorusElimination(embedded(network(name)))
+    elimination = TorusElimination(last_torus(network(name)))
     pieces = Pieces(torch.full((1, 1), math.inf, dtype=torch.float64))
     logs = descend(elimination, elimination.start(), 20)
     value = float(elimination.at(solved(elimination, logs, pieces, 100, 1e-5)).value)
@@ -59,7 +64,7 @@ def test_ends_at_the_optimum_and_proves_it(name):
 
 
 def test_what_is_not_definite_has_no_step():
-    elimination = TorusElimination(embedded(network("chain")))
+    elimination = TorusElimination(last_torus(network("chain")))
     forms = TorusForms(elimination)
     positive, whole = forms.inverse(forms.theta(elimination.start() - 4.0))
     assert not bool(positive) and not bool(forms.curvature(whole)[1].any())

@@ -277,7 +277,7 @@ def raised(least: Tensor, gram: Tensor, error: Tensor) -> Tensor:
             return found
         if estimates is None:  # of those alone that exceed what was found in other blocks
             estimates = gram.new_zeros(len(gram))
-            estimates[rest] = _estimated(gram[rest])
+            estimates[rest] = power_iterated(gram[rest])
         looked_at = rest[estimates[rest].argsort(descending=True)[:LOOKED_AT]]
         estimates[looked_at] = greatest_estimated(gram[looked_at]).clamp(min=0.0)
         greatest = torch.maximum(found, estimates[looked_at].max())
@@ -285,11 +285,11 @@ def raised(least: Tensor, gram: Tensor, error: Tensor) -> Tensor:
         slack *= 2
 
 
-def _estimated(gram: Tensor) -> Tensor:
-    """Lower bounds of the greatest eigenvalues, by a few power iterations."""
-    v = torch.ones(*gram.shape[:2], 1, dtype=torch.float64, device=gram.device)
+def power_iterated(gram: Tensor) -> Tensor:
+    """Lower bounds of the greatest eigenvalues of (b, n, n), by a few power iterations."""
+    v = torch.ones(*gram.shape[:2], 1, dtype=gram.dtype, device=gram.device)
     v = v + torch.linspace(0, 1, gram.shape[1], dtype=torch.float64, device=gram.device)[:, None]
     for _ in range(TURNS):
         v = gram @ v
         v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True).clamp(min=1e-300)
-    return (v * (gram @ v)).sum((1, 2))
+    return (v.conj() * (gram @ v)).sum((1, 2)).real

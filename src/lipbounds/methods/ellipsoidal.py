@@ -24,9 +24,10 @@ from ..networks.rewrite import explicit, maxima_first, merged
 from ..networks.scaling import evened
 from ..quadratic import costs
 from ..quadratic.form import Multipliers
+from ..quadratic.fourier import costs as fourier_costs
 from ..quadratic.fourier.elimination import TorusElimination
-from ..quadratic.fourier.embedding import Torus, embedded
-from ..quadratic.fourier.rounds import FIRST_STEPS, Rounds
+from ..quadratic.fourier.embedding import Torus, embeddings
+from ..quadratic.fourier.rounds import Rounds
 from ..quadratic.fourier.spread import spread_out
 from ..quadratic.layered import layered_start
 from ..quadratic.newton import programs
@@ -322,11 +323,14 @@ class _Run:
 
     def _fourier_ahead(self) -> None:
         """On the torus, once, before what takes longer: all that it is worth where others follow,
-        else a first round."""
-        if not self.torus_tried:
-            self.torus_tried = True
-            steps = math.inf if self.plan.followed else FIRST_STEPS
-            self._by_fourier(self.plan.fourier_ahead, steps, math.inf)
+        else where it begins."""
+        if self.torus_tried:
+            return
+        self.torus_tried = True
+        if self.plan.followed:
+            self._by_fourier(self.plan.fourier_ahead, math.inf, math.inf)
+        else:
+            self._by_fourier(math.inf, 0, math.inf)
 
     def _by_fourier(self, seconds: float, steps: float, newton: float) -> None:
         """Rounds on the torus, and its multipliers at each pixel, where others follow: that is
@@ -339,17 +343,20 @@ class _Run:
             if self.rounds is None:
                 elimination = TorusElimination(self.torus)
                 self.rounds = Rounds(elimination, pieces, plan.fourier.proof)
-            logs = self.rounds.improved(min(steps, pieces.steps), plan.fourier_gain, newton)
+            most = math.inf if plan.fourier.steps is None else plan.fourier.steps
+            steps = min(steps, pieces.steps, most)
+            logs = self.rounds.improved(steps, plan.fourier_gain, newton)
             if plan.followed:
                 self.spread = spread_out(self.rounds.elimination, logs, self.core)
 
 
 def _torus(network: Network, norm: float) -> Torus | str:
-    """Or why there is none."""
+    """The one that takes least, or why there is none. Where layers behind it take less than on it,
+    they have multipliers of their own for each neuron, too."""
     if norm != 2:
         return "is for l2"
     try:
-        return embedded(network)
+        return min(embeddings(network), key=fourier_costs.step)
     except UnsupportedError as reason:
         return str(reason)
 

@@ -203,12 +203,14 @@ def _held(phase: Phase, network: Network) -> float:
 
 
 def _fourier(torus: Torus | str, newton: Phase, speed: float, left: float, memory: float) -> Phase:
-    """Of the torus: the first proof, and a few steps with the next."""
+    """Of the torus: where it begins, and a proof of that; no steps where only these fit."""
     if isinstance(torus, str):
         return Phase("Fourier", 0.0, torus)
     step, proof = fourier.step(torus) / speed, fourier.proof(torus) / speed
-    phase = Phase("Fourier", FEW_STEPS * step + 2 * proof, step=step, proof=proof)
-    phase = _within(memory, phase, fourier.held(torus))
+    phase = Phase("Fourier", step + proof, step=step, proof=proof)
+    if fourier.held(torus) > memory * 2**30:
+        phase = replace(phase, steps=0)
+        phase = _within(memory, phase, fourier.held_by_proof(torus))
     if not phase.omitted and not newton.omitted and newton.seconds * speed <= EASY:
         return replace(phase, omitted="Newton's method is as fast")
     return _in_time(left, phase)

@@ -17,6 +17,8 @@ from torch.nn.functional import pad
 
 from ..arithmetic.rounding import gamma, outward
 from ..clock import check
+from ..linear.beside import as_one_convolution, most_factors
+from ..linear.beyond import reads_beyond, zero_beyond
 from ..linear.operators import Convolution, Identity, slices, transposed
 from .averaged_map import add_segments_adjoint, recursion, segments_total
 from .network import Network
@@ -61,9 +63,12 @@ class Plane:
     def __init__(self, network: Network):
         self.network = network
         self.maps = _convolutions(network)
-        factors = max(len(affine.operator.factors) for affine in network.affines)
-        self.terms = network.terms + 2 * factors * (network.depth + 2)
-        self.stages = [self._channels(k) for k in range(1, network.depth + 1)]
+        factors = max(most_factors(affine.operator) for affine in network.affines)
+        self.terms = network.terms + 2 * (factors + 1) * (network.depth + 2)
+        self.stages: list[_Channels | None] = []
+        zero = None  # which channels are zero beyond the image; all are, of the input and of cuts
+        for k in range(1, network.depth + 1):
+            zero = self._add_channels(k, zero)
         self.r: dict[int, Tensor] = {}  # by stages: bounds of deviations on the plane, or weights
 
     def total(self, network: Network, k: int, r: Sequence[Tensor], through: Tensor) -> Tensor:
@@ -153,19 +158,34 @@ class Plane:
     def _fits(self, k: int) -> bool:
         return self.stages[k - 1] is not None or self.network.stages[k - 1].center is None
 
-    def _channels(self, k: int) -> _Channels | None:
-        """Of stage k; None where its slopes are not the same all over each channel."""
-        stage, behind = self.network.stages[k - 1], self.maps[k]
-        before = self.maps[k - 1]
-        if not stage.entrywise or before is None:
+    def _add_channels(self, k: int, zero: Tensor | None) -> Tensor | None:
+        """Those of stage k, None where its slopes are not the same all over each channel; returns
+        which of them are zero beyond the image, `zero` being those of the stage before."""
+        stage, before, behind = self.network.stages[k - 1], self.maps[k - 1], self.maps[k]
+        ends = None if before is None else self._ends(stage, before.out_shape[0])
+        self.stages.append(None)
+        if ends is None:
             return None
-        ends = [end.reshape(before.out_shape[0], -1) for end in stage.slopes()]
-        if any(bool((end != end[:, :1]).any()) for end in ends):
+        if zero is None or len(zero) != before.image_shape[0]:
+            zero = torch.ones(before.image_shape[0], dtype=torch.bool, device=self.network.device)
+        alpha, beta = ends
+        zero = (alpha <= 0) & (beta >= 0) | (alpha == beta) & zero_beyond(before, zero)
+        if behind is not None and behind.image_shape == before.out_shape:
+            widened = reads_beyond(behind) & ~zero
+            alpha = torch.where(widened, alpha.clamp(max=0.0), alpha)
+            beta = torch.where(widened, beta.clamp(min=0.0), beta)
+            zero = zero | widened
+        self.stages[-1] = _Channels(*center_and_radius(alpha, beta))
+        return zero
+
+    @staticmethod
+    def _ends(stage, channels: int) -> list[Tensor] | None:
+        """alpha and beta of each channel, if it has the same everywhere."""
+        if not stage.entrywise:
             return None
-        alpha, beta = (end[:, 0] for end in ends)
-        if behind is not None and any(behind.padding):
-            alpha, beta = alpha.clamp(max=0.0), beta.clamp(min=0.0)
-        return _Channels(*center_and_radius(alpha, beta))
+        ends = [end.reshape(channels, -1) for end in stage.slopes()]
+        same = all(bool((end == end[:, :1]).all()) for end in ends)
+        return [end[:, 0] for end in ends] if same else None
 
     def _bound(self, k: int, convolutions: Sequence[Convolution], r: Sequence[Tensor]) -> Tensor:
         """sum_j |W_{k-1} C_{k-1} ... C_{j+1} W_j| r_j at any position, for each channel."""
@@ -230,8 +250,9 @@ def _convolutions(network: Network) -> list[Convolution | None]:
     a pool, by a kernel of one pixel."""
     found = []
     for affine in network.affines:
-        one = affine.operator.as_convolution
         before = found[-1] if found else None
+        image = None if before is None else before.out_shape[1:]
+        one = as_one_convolution(affine.operator, image)
         if isinstance(affine.operator, Identity) and before is not None:
             shape = before.out_shape
             if affine.operator.shape[1] == math.prod(shape):

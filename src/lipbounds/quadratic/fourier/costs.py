@@ -13,6 +13,8 @@ ELEMENTWISE = 40  # multiply-adds in the time of all that is done with an entry 
 PASSES = 3  # forward, now and then twice, and back
 HELD = 6  # complex matrices of each stage's size and frequency, for the way back
 HELD_BY_HEAD = 4  # the same of the head's symbols
+HELD_AT_ONCE = 20  # real matrices of the side of a stage behind the torus, in its proof
+LARGE = 4.0  # times faster than small matrices, on which speed is measured, are those behind
 
 
 def step(torus: Torus) -> float:
@@ -21,7 +23,10 @@ def step(torus: Torus) -> float:
 
 
 def newton(torus: Torus) -> float:
-    """Newton's method, from a round of the descent on: some steps, each with its line search."""
+    """Newton's method, from a round of the descent on: some steps, each with its line search. It is
+    not to be had where values are carried past stages."""
+    if torus.carries:
+        return math.inf
     coarse = math.prod(torus.sizes[-1])
     sides = [torus.channels * math.prod(torus.sizes[0]) // coarse]
     on_torus = torus.stages[: len(torus.stages) - len(torus.tail)]
@@ -37,18 +42,34 @@ def newton(torus: Torus) -> float:
 
 def proof(torus: Torus) -> float:
     """One proof: matrices of four times a stage's size."""
-    return sum(_each(torus, lambda n, m: SMALL + 64 * (n**3 + n * m**2) / 3)) + 8 * _tail(torus)
+    return sum(_each(torus, lambda n, m: SMALL + 64 * (n**3 + n * m**2) / 3)) + 4 * _tail(torus)
 
 
 def held(torus: Torus) -> float:
     """Bytes of one step."""
     inside = HELD * sum(_each(torus, lambda n, m: n * n + n * m))
-    if torus.head is None:
-        return 16 * inside
-    rows, channels = torus.head.shape[0], torus.image[0]
-    head = math.prod(half(torus.sizes[-1])) * rows * channels
     squares = sum(slopes.alpha.numel() ** 2 for slopes, _ in torus.tail)
-    return 16 * (inside + HELD_BY_HEAD * head) + 8 * HELD * squares
+    return 16 * (inside + HELD_BY_HEAD * _head(torus)) + 8 * HELD * squares
+
+
+def held_by_proof(torus: Torus) -> float:
+    """Bytes of one proof: all symbols, and what belongs to one stage."""
+    symbols = sum(
+        math.prod(half(size)) * step.kernel.shape[0] * step.kernel.shape[1] * step.groups
+        for step, size in zip(torus.steps, torus.sizes, strict=False)
+        if isinstance(step, Filter)
+    )
+    largest = max(_each(torus, lambda n, m: n * n + n * m))
+    squares = max((slopes.alpha.numel() ** 2 for slopes, _ in torus.tail), default=0)
+    inside = max(HELD * largest + symbols, symbols + HELD_BY_HEAD * _head(torus))
+    return 16 * inside + 8 * HELD_AT_ONCE * squares
+
+
+def _head(torus: Torus) -> float:
+    """Entries of its symbols."""
+    if torus.head is None:
+        return 0.0
+    return math.prod(half(torus.sizes[-1])) * torus.head.shape[0] * torus.image[0]
 
 
 def _multiplied(n: int, m: int) -> float:
@@ -74,4 +95,4 @@ def _tail(torus: Torus) -> float:
     for _, matrix in torus.tail:
         rows, columns = matrix.shape
         total += rows * columns * (rows + columns) + 2 * columns**3
-    return total
+    return total / LARGE

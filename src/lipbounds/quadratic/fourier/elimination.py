@@ -6,6 +6,7 @@ Hermitian matrix of the size of the channels for each frequency. It is kept as D
     H = V Sigma V*, P = I - R D^-1 H D^-1 R*, S = I + C H' C* + C H' R* P^-1 R H' C*,
     H' = D^-1 H D^-1.
 
+Values that are carried past a stage have no multiplier: there the I of S is 0.
 Every matrix behind the convolutions is real, and has no frequency.
 """
 
@@ -16,10 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...linear.torus import roots
+from ...linear.beside import full_kernel
+from ...linear.torus import LOOKED_AT, power_iterated, roots
 from .embedding import Filter, Maximum, Slopes, Torus
 from .grid import folded, half, symbol, weights
 
+SMALLEST = 1e-200  # of what is to be divided by
+FEW_CHANNELS = 32  # up to which all eigenvalues at all frequencies take little time
 SLACK, SLACK_OF_MAXIMA = 2.0, 1.25  # of tau at the start, over the least that one number for all
 # channels may be: the best one where H is a multiple of the identity, or near it
 
@@ -36,19 +40,37 @@ class Covariance:
 
 @dataclass(frozen=True)
 class StageParts:
-    """C H C*, C H R* and R H R* of a stage, (..., c, c)."""
+    """C H C*, C H R* and R H R* of a stage, (..., c, c), (..., c, m) and (..., m, m): m of its c
+    channels have multipliers, the `own` (m,), and the others, with R = 0, are only carried past
+    it."""
 
     center: Tensor
     mixed: Tensor
     radius: Tensor
+    own: Tensor
 
-    def __iter__(self):
-        return iter((self.center, self.mixed, self.radius))
+    def scales(self, logs: Tensor) -> Tensor:
+        """D of the stage, (c,): the roots of tau = exp(logs), (m,); for the channels that have
+        none, of how large they are."""
+        carried = self.center.detach().diagonal(dim1=-2, dim2=-1).real
+        carried = carried.flatten(0, -2).amax(0) if carried.ndim > 1 else carried
+        return carried.clamp(min=SMALLEST).sqrt().index_put((self.own,), (logs / 2).exp())
 
     def over(self, d: Tensor) -> "StageParts":
         """D^-1 . D^-1."""
-        scale = 1 / (d[:, None] * d)
-        return StageParts(*(part * scale for part in self))
+        left, right = 1 / d[:, None], 1 / d[self.own]
+        return StageParts(
+            self.center * (left / d),
+            self.mixed * (left * right),
+            self.radius * (right[:, None] * right),
+            self.own,
+        )
+
+    @property
+    def tau(self) -> Tensor:
+        """D^-1 tau D^-1, (c, c): the identity, 0 for channels that are carried."""
+        found = self.center.new_zeros(self.center.shape[-1])
+        return torch.diag(found.index_fill(0, self.own, 1.0))
 
 
 @dataclass(frozen=True)
@@ -99,19 +121,23 @@ class TorusElimination:
     def start(self) -> Tensor:
         """log tau, one number a stage, inside the cone: SLACK times the greatest eigenvalue that
         R H R* has; for ReLU this is ECLipsE-Fast's choice."""
+        with torch.no_grad():
+            found = self._started(_nearly_greatest)
+            return self._started(_greatest) if found is None else found
+
+    def _started(self, greatest: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """None where it is not inside."""
         found: list[Tensor] = []
         stages = [step for step in self.torus.steps if not isinstance(step, Filter)]
         maxima = [isinstance(step, Maximum) for step in stages]
 
         def choose(k: int, radius: Tensor) -> Tensor:
-            top = torch.linalg.eigvalsh(radius)[..., -1].max().clamp(min=1e-200)
             slack = SLACK_OF_MAXIMA if k < len(maxima) and maxima[k] else SLACK
-            found.append((slack * top).log().expand(self.sizes[k]))
+            top = greatest(radius) if self.sizes[k] else radius.real.new_zeros(())
+            found.append((slack * top.clamp(min=SMALLEST)).log().expand(self.sizes[k]))
             return found[-1]
 
-        with torch.no_grad():
-            self._walked(choose)
-        return torch.cat(found)
+        return None if self._walked(choose) is None else torch.cat(found)
 
     def at(self, logs: Tensor, passed: list[Tensor] | None = None) -> TorusPoint | None:
         """None where Q is not positive definite. passed: to which S behind each stage is added."""
@@ -171,7 +197,8 @@ class TorusElimination:
             return sloped(step, covariance)
         size, (center, radius) = self.torus.sizes[place], self.symbols[place]
         phases = center.abs().square(), center * radius.conj(), radius.abs().square()
-        return StageParts(*(folded(x * covariance, size, step.stride) for x in phases))
+        every = torch.arange(len(state.d), device=self.device)
+        return StageParts(*(folded(x * covariance, size, step.stride) for x in phases), every)
 
     def seen(self, state: Covariance) -> Tensor:
         """What the head sees of the last image: W Sigma W^T, real (m, m)."""
@@ -185,7 +212,7 @@ class TorusElimination:
     def _of(self, step, size):
         """A filter's symbol; of a maximum c and r, with C = c I, R = r I."""
         if isinstance(step, Filter):
-            return symbol(full_kernel(step), size, step.dilation)
+            return symbol(full_kernel(step.kernel, step.groups), size, step.dilation)
         if isinstance(step, Slopes):
             return None
         count, axis = half(size)[step.axis], step.axis
@@ -194,36 +221,43 @@ class TorusElimination:
         return (1 + turn) / 2, (turn - 1) / 2
 
 
-def full_kernel(step: Filter) -> Tensor:
-    """(c', c, kh, kw), zero between groups."""
-    outputs, inputs, *taps = step.kernel.shape
-    if step.groups == 1:
-        return step.kernel
-    found = step.kernel.new_zeros(outputs, step.groups * inputs, *taps)
-    for group, rows in enumerate(found.chunk(step.groups)):
-        own = step.kernel.chunk(step.groups)[group]
-        rows[:, group * inputs : (group + 1) * inputs] = own
-    return found
+def _greatest(radius: Tensor) -> Tensor:
+    """The greatest eigenvalue of all."""
+    return torch.linalg.eigvalsh(radius)[..., -1].max()
+
+
+def _nearly_greatest(radius: Tensor) -> Tensor:
+    """About that: of those that power iterations take for the greatest."""
+    n = radius.shape[-1]
+    flat = radius.reshape(-1, n, n)
+    if len(flat) <= LOOKED_AT or n <= FEW_CHANNELS:
+        return _greatest(radius)
+    return _greatest(flat[power_iterated(flat).topk(LOOKED_AT).indices])
 
 
 def sloped(slopes: Slopes, covariance: Tensor) -> StageParts:
-    center, radius = slopes.center, slopes.radius
-    left = center[:, None] * covariance
-    return StageParts(left * center, left * radius, radius[:, None] * covariance * radius)
+    center, own = slopes.center, slopes.own
+    radius, right = slopes.radius[own], covariance[..., own]
+    return StageParts(
+        center[:, None] * covariance * center,
+        center[:, None] * right * radius,
+        radius[:, None] * right[..., own, :] * radius,
+        own,
+    )
 
 
 def absorbed(stage: StageParts, logs: Tensor) -> tuple[Covariance | None, Tensor]:
     """The covariance behind a stage, and what it adds to log det Q at each frequency; None where P
     is not positive definite."""
-    d = (logs / 2).exp()
+    d = stage.scales(logs)
     parts = stage.over(d)
-    eye = torch.eye(len(d), dtype=parts.radius.dtype, device=d.device)
+    eye = torch.eye(len(logs), dtype=parts.radius.dtype, device=d.device)
     factor, info = torch.linalg.cholesky_ex(eye - parts.radius)
     if bool(info.any()):
         return None, logs
     side = torch.linalg.solve_triangular(factor, parts.mixed.mH, upper=False)
     added = 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1) - logs.sum()
-    return Covariance(eye + parts.center + side.mH @ side, d), added
+    return Covariance(parts.tau + parts.center + side.mH @ side, d), added
 
 
 def _ended(state: Covariance, log_determinant: Tensor, copies: Tensor) -> TorusPoint:

@@ -11,16 +11,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+import torch
 from torch import Tensor
 
 from ...errors import UnsupportedError
-from ...linear.operators import Convolution, Dense, Diagonal, Identity, Operator, Sparse, dense
+from ...linear.beside import as_one_convolution, most_factors
+from ...linear.beyond import reads_beyond, zero_beyond
+from ...linear.operators import (
+    Composition,
+    Convolution,
+    Dense,
+    Diagonal,
+    Identity,
+    Operator,
+    Sparse,
+    dense,
+)
 from ...linear.torus import Pair, nested_sizes
 from ...linear.windows import recognised
 from ...networks.network import Network
 from ...networks.stages import PoolStage, SlopeStage, Stage, center_and_radius
 
-LARGEST_HEAD = 2**22  # entries of a map behind the torus that is to be written out as a matrix
+LARGEST_HEAD = 2**25  # entries of a map behind the torus that is to be written out as a matrix
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,16 @@ class Maximum:
 
 @dataclass(frozen=True)
 class Slopes:
-    """Activations with slopes in [alpha, beta], each (c,); `center` and `radius` as of a stage."""
+    """Activations with slopes in [alpha, beta], each (c,); `center` and `radius` as of a stage.
+    Channels with alpha = beta are carried past it."""
 
     alpha: Tensor
     beta: Tensor
+
+    @cached_property
+    def own(self) -> Tensor:
+        """The channels that are not carried, and have multipliers, (m,)."""
+        return (self.alpha < self.beta).nonzero()[:, 0]
 
     @cached_property
     def center(self) -> Tensor:
@@ -65,9 +83,14 @@ class Slopes:
         return center_and_radius(self.alpha, self.beta)[1]
 
     @property
-    def holding_zero(self) -> "Slopes":
-        """Wider intervals, if need be, that hold 0."""
-        return Slopes(self.alpha.clamp(max=0.0), self.beta.clamp(min=0.0))
+    def hold_zero(self) -> Tensor:
+        """Whose intervals do, (c,)."""
+        return (self.alpha <= 0) & (self.beta >= 0)
+
+    def holding_zero(self, channels: Tensor) -> "Slopes":
+        """Wider intervals of `channels`, a mask (c,), that hold 0."""
+        alpha = torch.where(channels, self.alpha.clamp(max=0.0), self.alpha)
+        return Slopes(alpha, torch.where(channels, self.beta.clamp(min=0.0), self.beta))
 
 
 Step = Filter | Maximum | Slopes
@@ -100,7 +123,8 @@ class Torus:
     w), or None where the network ends with it; tail: the slopes and matrices behind, in turn.
     sizes: the torus that each step reads, and the last one. trees: whether the maxima of a window
     are those of the explicit treatment, rows before columns. terms: kernels and matrices differ
-    from the exact ones by at most gamma(terms) times |kernel| or the majorant."""
+    from the exact ones, as they were before the conversion rounded them, by at most gamma(terms)
+    times |kernel| or the majorant."""
 
     channels: int
     steps: tuple[Step, ...]
@@ -119,79 +143,102 @@ class Torus:
             if isinstance(step, Filter):
                 channels = step.kernel.shape[0]
             else:
-                found.append((channels, math.prod(after)))
-        return found + [(len(slopes.alpha), 1) for slopes, _ in self.tail]
+                own = len(step.own) if isinstance(step, Slopes) else channels
+                found.append((own, math.prod(after)))
+        return found + [(len(slopes.own), 1) for slopes, _ in self.tail]
+
+    @property
+    def carries(self) -> bool:
+        """Whether values are carried past stages."""
+        every = [step for step in self.steps if isinstance(step, Slopes)]
+        every += [slopes for slopes, _ in self.tail]
+        return any(len(slopes.own) < len(slopes.alpha) for slopes in every)
 
 
-def embedded(network: Network) -> Torus:
-    """Raises UnsupportedError, which names what does not fit: an ensemble, a network that does not
-    begin with a convolution, values carried past a layer, windows that do not slide."""
+def embeddings(network: Network) -> list[Torus]:
+    """Every way to leave the torus, with a head behind one more of the layers each: the first has
+    the least on the torus. Raises UnsupportedError, which names what does not fit: an ensemble, a
+    network that does not begin with a convolution, windows that do not slide."""
     if network.batch_shape:
         raise UnsupportedError("the torus takes one network, not an ensemble")
+    operators = [affine.operator for affine in network.affines]
     building = _Building(network)
-    building.convolutions()
-    head, tail = building.behind()
-    steps = tuple(building.steps)
-    sizes = _sizes(steps, building.image)
-    terms = max(affine.operator.terms + len(affine.operator.factors) for affine in network.affines)
-    return Torus(building.channels, steps, building.image, head, tail, sizes, building.trees, terms)
+    terms = network.roundings + max(one.terms + most_factors(one) for one in operators)
+    found = [torus for _ in building.levels() if (torus := building.torus(terms))]
+    if not found:
+        staged = any(isinstance(step, Slopes) for step in building.steps)
+        raise UnsupportedError(
+            building.reason if staged else f"no convolution before a stage: {building.reason}"
+        )
+    return found
 
 
 class _Building:
-    """What stands on the torus so far. image: the (c, h, w) of the last level. zero: whether its
-    values beyond the image can be 0."""
+    """What stands on the torus so far. image: the (c, h, w) of the last level. zero: which of its
+    channels can be 0 beyond the image, (c,)."""
 
     def __init__(self, network: Network):
         self.layers = _maxima_first(network)
-        first = network.affines[0].operator.factors[-1].as_convolution
+        operator = network.affines[0].operator
+        first = as_one_convolution(operator) or operator.factors[-1].as_convolution
         if first is None:
             raise UnsupportedError("the network does not begin with a convolution")
         self.image, self.channels = first.image_shape, first.image_shape[0]
         self.steps: list[Step] = []
-        self.zero = self.trees = True
+        self.zero = torch.ones(self.channels, dtype=torch.bool, device=network.device)
+        self.trees = True
+        self.reason = ""  # why the next layer does not fit
 
-    def convolutions(self) -> None:
-        """Takes layers as long as they fit."""
+    def levels(self) -> Iterator[None]:
+        """Takes layers as long as they fit; stops behind each stage, and at the end."""
         while self.layers:
-            steps, image, zero = list(self.steps), self.image, self.zero
+            layer = self.layers[0]
             try:
-                self._take(self.layers[0])
+                rest = self._take(layer)
             except _Unfit as reason:
-                self.steps, self.image, self.zero = steps, image, zero
-                self.reason = reason
-                return
-            self.layers.pop(0)
+                self.reason = str(reason)
+                break
+            self.layers[:1] = rest
+            if not isinstance(layer, Operator):
+                yield
+        if self.steps and isinstance(self.steps[-1], Filter):
+            yield
 
-    def behind(self) -> tuple[Matrix | None, tuple[tuple[Slopes, Matrix], ...]]:
-        """The head and the tail: matrices, and slopes between them."""
-        if not self.layers:
-            return None, ()
-        if not any(isinstance(step, Slopes) for step in self.steps):
-            raise UnsupportedError(f"no convolution before a stage: {self.reason}")
-        matrices, slopes = [], []
-        for layer in self.layers:
-            if isinstance(layer, Slopes) and len(matrices) > len(slopes):
-                slopes.append(layer)
-            elif _is_matrix(layer):
-                matrices.append(Matrix(layer))
-            else:
-                raise UnsupportedError(str(self.reason))
-        if len(matrices) == len(slopes):
-            size, device = len(slopes[-1].alpha), slopes[-1].alpha.device
-            matrices.append(Matrix(Identity(size, device)))
-        return matrices[0], tuple(zip(slopes, matrices[1:], strict=True))
+    def torus(self, terms: int) -> Torus | None:
+        """With all other layers behind it; None where they are no matrices and slopes in turn."""
+        behind = _behind(self.layers)
+        if behind is None or not any(isinstance(step, Slopes) for step in self.steps):
+            return None
+        head, tail = behind
+        steps = tuple(self.steps)
+        sizes = _sizes(steps, self.image)
+        return Torus(self.channels, steps, self.image, head, tail, sizes, self.trees, terms)
 
-    def _take(self, layer: Layer) -> None:
+    def _take(self, layer: Layer) -> list[Layer]:
+        """What is left of it."""
         if isinstance(layer, Slopes):
             self._slopes(layer)
         elif isinstance(layer, PoolStage):
             self._maxima(layer)
         elif isinstance(layer, Operator):
-            whole = layer.as_convolution
-            for factor in reversed(layer.factors) if whole is None else [whole]:
-                self._filter(factor)
+            return self._filters(layer)
         else:
             raise _Unfit(f"a {layer.kind}")
+        return []
+
+    def _filters(self, operator: Operator) -> list[Operator]:
+        """As many of its factors as are filters, and one at least; the others as a map."""
+        whole = as_one_convolution(operator, self.image[1:])
+        factors = list(operator.factors) if whole is None else [whole]
+        self._filter(factors.pop())
+        while factors:
+            try:
+                self._filter(factors[-1])
+            except _Unfit as reason:
+                self.reason = str(reason)
+                return [Composition(factors)]
+            factors.pop()
+        return []
 
     def _filter(self, factor: Operator) -> None:
         if isinstance(factor, Identity):
@@ -199,33 +246,28 @@ class _Building:
         one = _as_filter(factor, self.image)
         if one is None or one.image_shape != self.image:
             raise _Unfit(f"a {type(factor).__name__} of shape {factor.shape} is no convolution")
-        padded = any(one.padding)
-        if padded and not self.zero:
+        unsure = reads_beyond(one) & ~self.zero
+        if bool(unsure.any()):
             if not (self.steps and isinstance(self.steps[-1], Slopes)):
                 raise _Unfit("zero padding of values that may not be 0")
-            self.steps[-1] = self.steps[-1].holding_zero
-            self.zero = True
+            before = self.steps[-1]
+            if bool((unsure & (before.alpha == before.beta)).any()):
+                raise _Unfit("zero padding of values carried past a stage that may not be 0")
+            self.steps[-1] = before.holding_zero(unsure)
+            self.zero = self.zero | unsure
         left, right, top, bottom = one.padding
         read = self.image[1] + max(top, bottom), self.image[2] + max(left, right)
         self.steps.append(Filter(one.kernel, one.stride, one.dilation, one.groups, read))
-        # Averages over disjoint windows that cover the image read nothing of it from beyond.
-        apart = one.kernel.shape[2:] == one.stride and not padded
-        whole = all(
-            m * s == n
-            for m, s, n in zip(one.out_shape[1:], one.stride, self.image[1:], strict=True)
-        )
-        self.zero = self.zero and apart and whole
-        self.image = one.out_shape
+        self.zero, self.image = zero_beyond(one, self.zero), one.out_shape
 
     def _slopes(self, slopes: Slopes) -> None:
         if len(slopes.alpha) != math.prod(self.image):
             raise _Unfit("a stage of neurons that are no image")
         alpha, beta = (end.reshape(self.image[0], -1) for end in (slopes.alpha, slopes.beta))
         slopes = Slopes(alpha.amin(1), beta.amax(1))
-        if not bool((slopes.alpha < slopes.beta).all()):
-            raise _Unfit("values carried past a stage")
         self.steps.append(slopes)
-        self.zero = bool((slopes.alpha <= 0).all() and (slopes.beta >= 0).all())
+        carried = slopes.alpha == slopes.beta
+        self.zero = slopes.hold_zero | carried & self.zero
 
     def _maxima(self, stage: PoolStage) -> None:
         found = recognised(stage.windows, self.image)
@@ -245,7 +287,7 @@ class _Building:
                 step = found.stride[axis] if covered == kernel else 1
                 self.steps.append(Maximum(axis, offset, step, tuple(read)))
             read[axis] = found.out_shape[1 + axis]
-        self.image, self.zero = found.out_shape, False
+        self.image, self.zero = found.out_shape, torch.zeros_like(self.zero)
 
 
 class _Unfit(Exception):
@@ -280,10 +322,31 @@ def _exchanged(slopes: Slopes, pool: PoolStage) -> list[Layer]:
     return [pool, Slopes(*(end[first[:, 0]] for end in ends))]
 
 
-def _is_matrix(layer: Layer) -> bool:
-    if not isinstance(layer, Operator):
-        return False
-    return isinstance(layer, Dense) or math.prod(layer.shape) <= LARGEST_HEAD
+def _behind(layers: Sequence[Layer]) -> "tuple[Matrix | None, tuple] | None":
+    """The head and the tail: matrices, and slopes between them."""
+    if not layers:
+        return None, ()
+    matrices: list[Operator] = []
+    slopes: list[Slopes] = []
+    for layer in layers:
+        if isinstance(layer, Slopes) and len(matrices) > len(slopes):
+            slopes.append(layer)
+        elif isinstance(layer, Operator) and len(matrices) > len(slopes):
+            matrices[-1] = Composition([layer, matrices[-1]])
+        elif isinstance(layer, Operator):
+            matrices.append(layer)
+        else:
+            return None
+    if len(matrices) == len(slopes):
+        matrices.append(Identity(len(slopes[-1].alpha), slopes[-1].alpha.device))
+    if not all(_is_matrix(one) for one in matrices):
+        return None
+    head, *others = map(Matrix, matrices)
+    return head, tuple(zip(slopes, others, strict=True))
+
+
+def _is_matrix(operator: Operator) -> bool:
+    return isinstance(operator, Dense) or math.prod(operator.shape) <= LARGEST_HEAD
 
 
 def _as_filter(factor: Operator, image: tuple[int, int, int]) -> Convolution | None:

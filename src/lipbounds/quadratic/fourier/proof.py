@@ -18,10 +18,11 @@ from torch import Tensor
 from ...arithmetic.definite import semidefinite, shortfall
 from ...arithmetic.rounding import gamma, outward
 from ...clock import check, watched
+from ...linear.beside import full_kernel
 from ...linear.norms import power_of_two
 from ...linear.operators import slices
 from ...linear.torus import ROOT, raised, real_symmetric
-from .elimination import Covariance, StageParts, TorusElimination, full_kernel, sloped
+from .elimination import Covariance, StageParts, TorusElimination, sloped
 from .embedding import Filter, Slopes
 from .grid import folded
 
@@ -41,7 +42,7 @@ class _Proof:
 
     def __init__(self, elimination: TorusElimination, logs: Tensor):
         self.elimination, self.torus = elimination, elimination.torus
-        self.scales = iter([(part / 2).exp() for part in logs.split(elimination.sizes)])
+        self.logs = iter(logs.split(elimination.sizes))
 
     def bound(self) -> Tensor:
         torus, state = self.torus, self.elimination.first()
@@ -72,7 +73,7 @@ class _Proof:
     def _filtered(self, place: int, state: Covariance) -> Covariance:
         step = self.torus.steps[place]
         found = self.elimination.filtered(place, state)
-        kernel = full_kernel(step).abs()
+        kernel = full_kernel(step.kernel, step.groups).abs()
         taps, channels = kernel[0, 0].numel(), kernel.shape[1]
         terms = 2 * taps + 2 * ROOT + 16 * channels + 2 * math.prod(step.stride)
         return self._safe(found.matrix, kernel.sum((2, 3)), state, terms)
@@ -99,22 +100,28 @@ class _Proof:
         # Sums over aliases of phases |c|^2, |c r*| and |r|^2, at most 1, times the covariance.
         covariance = state.matrix.abs() * (state.d[:, None] * state.d)
         size = folded(covariance, self.torus.sizes[place], step.stride)
-        return self._through(parts, FEW + 4 * ROOT + 2 * step.step, StageParts(size, size, size))
+        sizes = StageParts(size, size, size, parts.own)
+        return self._through(parts, FEW + 4 * ROOT + 2 * step.step, sizes)
 
     def _through(self, parts: StageParts, terms: int, majorant: StageParts | None = None):
         """Behind a stage; the parts' entries are wrong by at most gamma(terms) times those of the
         majorant, of their own where there is none."""
         check("a proof on the torus")
-        d = next(self.scales)
-        majorant = parts if majorant is None else majorant
-        sizes = [torch.linalg.matrix_norm(x) for x in majorant.over(d)]
+        d = parts.scales(next(self.logs))
+        majorant = (parts if majorant is None else majorant).over(d)
+        sizes = [torch.linalg.matrix_norm(x) for x in _matrices(majorant)]
         error = outward(gamma(terms) * (sizes[0] + 2 * sizes[1] + sizes[2]), 4 * len(d) ** 2)
-        matrices = [x.reshape(-1, len(d), len(d)) for x in parts.over(d)]
+        scaled = parts.over(d)
+        matrices = [x.reshape(-1, *x.shape[-2:]) for x in _matrices(scaled)]
         for spare in SPARE:
-            found = _greater(StageParts(*matrices), error.reshape(-1), spare)
+            found = _greater(StageParts(*matrices, parts.own), error.reshape(-1), spare)
             if found is not None:
                 return Covariance(found.reshape(parts.center.shape), d)
         return None
+
+
+def _matrices(parts: StageParts) -> tuple[Tensor, Tensor, Tensor]:
+    return parts.center, parts.mixed, parts.radius
 
 
 def _greater(parts: StageParts, error: Tensor, spare: float) -> Tensor | None:
@@ -123,7 +130,7 @@ def _greater(parts: StageParts, error: Tensor, spare: float) -> Tensor | None:
     count, n = parts.center.shape[:2]
     found = []
     for rows in watched(list(slices(count, 64 * n * n)), "a proof on the torus"):
-        own = StageParts(*(x[rows] for x in parts))
+        own = StageParts(*(x[rows] for x in _matrices(parts)), parts.own)
         one = _block(own, error[rows], spare)
         if one is None:
             return None
@@ -132,19 +139,19 @@ def _greater(parts: StageParts, error: Tensor, spare: float) -> Tensor | None:
 
 
 def _block(parts: StageParts, error: Tensor, spare: float) -> Tensor | None:
-    n = parts.center.shape[-1]
-    eye = torch.eye(n, dtype=parts.center.dtype, device=parts.center.device)
+    n, m = parts.mixed.shape[-2:]
+    eye = torch.eye(m, dtype=parts.center.dtype, device=parts.center.device)
     slack = spare * (error + shortfall(error.new_full((), 16.0 * n), 4 * n))[:, None, None]
     factor, info = torch.linalg.cholesky_ex((1 - slack) * eye - parts.radius)
     if bool(info.any()):
         return None
     side = torch.linalg.solve_triangular(factor, parts.mixed.mH, upper=False)
-    matrix = eye + parts.center + side.mH @ side
+    matrix = parts.tau + parts.center + side.mH @ side
     matrix = (matrix + matrix.mH) / 2
     top = matrix.diagonal(dim1=-2, dim2=-1).real.amax(-1)
     scale = power_of_two(top.sqrt())[:, None, None]  # of the first half of rows
     matrix.diagonal(dim1=-2, dim2=-1).add_((slack * scale.square())[:, :, 0])
-    first = (matrix - eye - parts.center) / scale.square()
+    first = (matrix - parts.tau - parts.center) / scale.square()
     mixed = parts.mixed / scale
     upper, lower = torch.cat([first, mixed], 2), torch.cat([mixed.mH, eye - parts.radius], 2)
     sizes = [torch.linalg.matrix_norm(x) for x in (first, parts.radius)]

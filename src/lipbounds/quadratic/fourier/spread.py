@@ -11,11 +11,13 @@ OUTPUT = 1 + 1e-6  # times the least multiplier of the outputs
 
 
 def spread_out(elimination: TorusElimination, logs: Tensor, network: Network) -> Multipliers | None:
-    """None where the network has other stages than the torus. Feasible but for rounding, where no
-    interval was widened for the torus (docs/k5.md, proposition 22)."""
+    """None where the network has other stages than the torus, or values are carried past them.
+    Feasible but for rounding, where no interval was widened for the torus (docs/k5.md, proposition
+    22)."""
     parts = logs.split(elimination.sizes)
     widths = [stage.shape[0] for stage in network.stages]
-    if not elimination.torus.trees or len(widths) != len(parts):
+    torus = elimination.torus
+    if not torus.trees or torus.carries or len(widths) != len(parts):
         return None
     stages = [
         (-part).exp().repeat_interleave(width // len(part))
