@@ -21,7 +21,7 @@ from ..networks.narrowed import narrowed
 from ..networks.network import Network
 from ..networks.pruned import pruned
 from ..networks.rewrite import explicit, maxima_first, merged
-from ..networks.scaling import evened
+from ..networks.scaling import conversion_error, evened
 from ..quadratic import costs
 from ..quadratic.form import Multipliers
 from ..quadratic.fourier import costs as fourier_costs
@@ -74,6 +74,7 @@ ANYTIME = {  # by norm: the cheap bound that has something to give for less time
     math.inf: ("K_4", averaged_within),
 }
 WHOLE = ("K_2", "eclipse_fast")  # matrix factorisations of some seconds, which no limit stops
+COUNTING = ("K_star", "Fourier")  # that count the roundings of the conversion themselves
 ROWS, REPEATS = 600, 3  # of the Cholesky factorisation that tells the machine's speed
 
 Progress = Callable[[float, Tensor], None]
@@ -180,6 +181,9 @@ class _Run:
                 now() - self.begin, bound.reshape((*network.batch_shape, *bound.shape[1:]))
             )
         self.pieces.by = FIRST
+        if norm == 2:
+            owed = conversion_error(network).sum(-1).reshape(-1, 1)
+            self.pieces.owed, self.pieces.counting = owed, COUNTING
         self.pieces.cap(_cheap(FIRST, network, norm))
         unrolled = not network.has_pools or one_pass(network) <= LARGEST_UNROLLED
         self.plain = network
@@ -278,6 +282,8 @@ class _Run:
         self.pieces.by = name
         pooled = self.network.has_pools and self.plain is not self.network
         both = [self.network, self.plain] if pooled else [self.plain]
+        if name in COUNTING and self.network.roundings:
+            both = [self.network]  # of products that were formed it is not known what they owe
         for network in both if name in LAST else both[:1]:
             if name in LAST and self.norm == 2 and self._too_large(network):
                 continue

@@ -8,7 +8,7 @@ its place, and imported when it first runs.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 
 import torch
@@ -38,7 +38,8 @@ class Method:
     the function's own options, after (network, norm); `seconds` among them means that it gives the
     best that is proven when they are over. Every other method takes `seconds` too, and may raise
     OutOfTime. treatments: those worth computing where a network has both. cost: an estimate of its
-    multiply-adds on (network, norm). flexible: whether it has less to give there for less.
+    multiply-adds on (network, norm). flexible: whether it has less to give there for less. counts:
+    the norms in which it counts the roundings of the conversion itself.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Method:
     treatments: tuple[str, ...] = TREATMENTS
     cost: Callable[[Network, float], float] = costs.unknown
     flexible: Callable[[Network, float], bool] = costs.never
+    counts: tuple[float, ...] = ()
 
     @cached_property
     def compute(self) -> Callable[..., Tensor | float | Bound]:
@@ -74,19 +76,20 @@ class Method:
 
     def run(self, network: Network, norm: float, **options) -> Bound:
         """The bound of the balanced network, where nothing under- or overflows, scaled back."""
-        scale = balanced(network)
+        scale, counted = balanced(network), norm in self.counts
+        upper_of = partial(scale.upper, counted=counted)
         limit = math.inf if self.anytime else options.pop("seconds", math.inf)
         what = f"{self.name} in norm {norm:g}"
         with breakdown_reported(what), limited(limit):
             try:
-                found = self.compute(scale.network, norm, **told(options, scale.upper))
+                found = self.compute(scale.network, norm, **told(options, upper_of))
             except OutOfTime as error:
                 needed = costs.said(self.cost(network, norm))
                 raise OutOfTime(f"{what}: {error}; {needed}") from None
         if not isinstance(found, Bound):
             found = Bound(found)
         upper = torch.as_tensor(found.upper, dtype=torch.float64, device=network.device)
-        upper = scale.upper(upper.expand(network.batch_shape))
+        upper = upper_of(upper.expand(network.batch_shape))
         lower = None if found.lower is None else scale.lower(found.lower)
         return replace(found, upper=upper, lower=lower, name=self.name, norm=norm)
 
@@ -97,7 +100,7 @@ class Method:
 
 PAPER = ("K_star", "K_1", "K_2", "K_3", "K_4")
 METHODS = (
-    Method("K_star", "product:product", "$K_*$", cost=costs.product),
+    Method("K_star", "product:product", "$K_*$", cost=costs.product, counts=NORMS),
     Method(
         "K_1",
         "combettes_pesquet:combettes_pesquet_within",
@@ -122,6 +125,7 @@ METHODS = (
         "$K_5$",
         own=("seconds", "progress", "steps", "memory"),
         treatments=("implicit",),  # the same programs for both
+        counts=L2,
     ),
     Method("path_norm", "path_norm:path_norm", "path norm", cost=costs.one_pass),
     Method("liplt", "liplt:liplt", "LipLT", L2, cost=costs.combettes_pesquet),
@@ -152,7 +156,7 @@ METHODS = (
         own=("base",),
         cost=costs.norm_equivalence,
     ),
-    Method("best", "best:best", "best", own=("names", "options", "seconds")),
+    Method("best", "best:best", "best", own=("names", "options", "seconds"), counts=NORMS),
 )
 BOUNDS = {method.name: method for method in METHODS}
 

@@ -41,7 +41,8 @@ def pruned(network: Network, norm: float) -> tuple[Network, Tensor]:
         affines[k + 1] = Affine(Dense(behind.weight[:, kept]), affines[k + 1].offset)
         stages[k] = fewer
     # Far more than rounding in these few products.
-    return Network(tuple(affines), tuple(stages), network.input_shape), 1.001 * slack
+    fewer = Network(tuple(affines), tuple(stages), network.input_shape, network.roundings)
+    return fewer, 1.001 * slack
 
 
 def _length(operator: Operator, norm: float) -> Tensor:

@@ -32,18 +32,24 @@ _BALANCED: WeakKeyDictionary[Network, "Balanced"] = WeakKeyDictionary()
 @dataclass(frozen=True)
 class Balanced:
     """`network` has the linearisations of the one it stands for, times 2^-exponent, exponent being
-    of shape `batch_shape`; its offsets mean nothing. slack (*batch_shape, n_out): at least the row
-    sums of |J - J'|, J' being what J is but for underflow and the roundings of the conversion; 0
-    for outputs to which no path leads from an input."""
+    of shape `batch_shape`; its offsets mean nothing. underflow, conversion (*batch_shape, n_out):
+    at least the row sums of |J - J'|, J' being what J is but for underflow, or for the roundings of
+    the conversion; 0 for outputs to which no path leads from an input."""
 
     network: Network
     exponent: Tensor
-    slack: Tensor
+    underflow: Tensor
+    conversion: Tensor
 
-    def upper(self, value: Tensor) -> Tensor:
+    @property
+    def slack(self) -> Tensor:
+        return self.underflow + self.conversion
+
+    def upper(self, value: Tensor, counted: bool = False) -> Tensor:
         """A bound of `network`, of shape `batch_shape`, as one of the original; inf where that
-        overflows."""
-        return self._outward(value + self.slack.sum(-1))
+        overflows. counted: whether it counts the roundings of the conversion itself."""
+        slack = self.underflow if counted else self.slack
+        return self._outward(value + slack.sum(-1))
 
     def upper_rows(self, value: Tensor) -> Tensor:
         """The same for bounds of each output, (*batch_shape, n_out)."""
@@ -88,18 +94,18 @@ def _balanced(network: Network) -> Balanced:
     # What the last stages may enlarge, no map being left to take it.
     slack = times_power(exponent.new_tensor(SLACK, dtype=torch.float64), exponent * 0 + waiting)
     slack = torch.where(_connected(network), slack.max(), 0.0)
-    scaled = Network(tuple(affines), network.stages, network.input_shape)
-    slack = slack + _conversion_error(scaled, network.roundings)
-    return Balanced(scaled, exponent.expand(network.batch_shape), slack)
+    scaled = Network(tuple(affines), network.stages, network.input_shape, network.roundings)
+    return Balanced(scaled, exponent.expand(network.batch_shape), slack, conversion_error(scaled))
 
 
-def _conversion_error(network: Network, roundings: int) -> Tensor | float:
+def conversion_error(network: Network) -> Tensor:
     """At least the row sums of |J - J'|, J' being a linearisation before the conversion, J the same
     one after it: gamma |W_L| (|C_L| + |R_L|) ... |W_0| 1, (*batch_shape, n_out)."""
-    if roundings == 0:
-        return 0.0
+    if network.roundings == 0:
+        size = *network.batch_shape, network.output_size
+        return torch.zeros(size, dtype=torch.float64, device=network.device)
     ones = torch.ones(1, network.input_size, dtype=torch.float64, device=network.device)
-    return gamma(roundings) * network.majorant(ones).squeeze(-2)
+    return gamma(network.roundings) * network.majorant(ones).squeeze(-2)
 
 
 def _excess(stage) -> int:
@@ -185,7 +191,8 @@ def evened(network: Network) -> tuple[Network, Tensor]:
             size = torch.frexp(gain * _estimated_length(operator)).exponent
             operator, total = operator.scaled(-size), total + size
         affines.append(Affine(operator, affine.offset))
-    return Network(tuple(affines), network.stages, network.input_shape), total
+    even = Network(tuple(affines), network.stages, network.input_shape, network.roundings)
+    return even, total
 
 
 def _estimated_length(operator: Operator) -> Tensor:

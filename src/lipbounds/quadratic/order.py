@@ -18,11 +18,13 @@ Enough = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Pieces:
     """uppers (S, pieces): proven bounds. floors (S,): an estimate from below of each network's
     greatest, which spares the pieces that are less. steps: of each piece, at most. by: what is at
-    work; winners (S,): what each network's bound is owed to."""
+    work; winners (S,): what each network's bound is owed to. owed (S, 1): what is added to every
+    bound but those by `counting`, which count it themselves."""
 
     def __init__(self, uppers: Tensor, steps: float = math.inf):
         self.uppers, self.steps = uppers, steps
         self.by, self.winners = "", np.full(len(uppers), "", dtype=object)
+        self.owed, self.counting = torch.zeros_like(uppers[:, :1]), ()
         self.told: Callable[[Tensor], None] | None = None  # of each better bound
         self.waiting = torch.ones_like(uppers, dtype=torch.bool)
         self.stalled = torch.zeros_like(self.waiting)  # that wait no more, but are not solved
@@ -98,6 +100,7 @@ class Pieces:
     def improve(self, samples: Tensor, indices: Tensor, values: Tensor) -> None:
         """Proven bounds."""
         before = self.bound.clone()
+        values = values + self.owed[samples, 0]
         self.uppers[samples, indices] = torch.minimum(self.uppers[samples, indices], values)
         self._tell(before)
 
@@ -112,7 +115,8 @@ class Pieces:
     def cap(self, values: Tensor) -> None:
         """Proven bounds (S,) of all pieces of each network, or (S, pieces) of each piece."""
         before = self.bound.clone()
-        self.uppers = torch.minimum(self.uppers, values.reshape(len(self.uppers), -1))
+        owed = 0.0 if self.by in self.counting else self.owed
+        self.uppers = torch.minimum(self.uppers, owed + values.reshape(len(self.uppers), -1))
         self._tell(before)
 
 
