@@ -20,6 +20,28 @@ def normed(channels):
     return norm
 
 
+class Residual(nn.Module):
+    """What some layers make of x, added to x itself, or to what `past` makes of it."""
+
+    def __init__(self, *layers, past=None):
+        super().__init__()
+        self.layers, self.past = nn.Sequential(*layers), nn.Identity() if past is None else past
+
+    def forward(self, x):
+        return self.past(x) + self.layers(x)
+
+
+class Beside(nn.Module):
+    """x, and beside it what some layers make of it."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return torch.cat([x, self.layers(x)], 1)
+
+
 RELU, LEAKY, FLAT = nn.ReLU(), nn.LeakyReLU(0.25), nn.Flatten()
 torch.manual_seed(0)
 WITHOUT_PADDING = {  # and how many stages, with the output, convolutions alone lead to
@@ -59,8 +81,45 @@ PADDED = {
 MODULES = WITHOUT_PADDING | PADDED
 
 
+RESIDUAL = {
+    "residual": (
+        4,
+        [conv(2, 3, padding=1), RELU]
+        + [Residual(conv(3, 2, padding=1), LEAKY, conv(2, 3, padding=1)), RELU, conv(3, 2)],
+    ),
+    "halved": (
+        3,
+        [conv(2, 2, 1), RELU]
+        + [Residual(conv(2, 3, padding=1, stride=2), normed(3), RELU, conv(3, 3, padding=1),
+                    past=nn.Sequential(conv(2, 3, 1, stride=2), normed(3)))]
+        + [RELU, nn.AvgPool2d(5), FLAT, nn.Linear(3, 2), RELU, nn.Linear(2, 2)],
+    ),
+    "activations first": (
+        5,
+        [conv(2, 3), Residual(normed(3), RELU, conv(3, 3, padding=1))]
+        + [Residual(normed(3), LEAKY, conv(3, 3, 1), RELU, conv(3, 3, padding=1)), RELU]
+        + [conv(3, 2, padding=1, stride=2)],
+    ),
+    "beside": (
+        4,
+        [conv(2, 2, padding=1), RELU, Beside(conv(2, 2, (1, 3), padding=(0, 1)), RELU)]
+        + [conv(4, 3, 3, padding=1, dilation=1), nn.Tanh(), conv(3, 2, 2)],
+    ),
+    "carried over an edge": (  # values that are not 0 beyond the image, and are read there
+        4,
+        [conv(2, 2, padding=1), LEAKY, Beside(conv(2, 2, 1), RELU), conv(4, 2, padding=1), RELU]
+        + [conv(2, 2, 1)],
+    ),
+    "behind": (  # the torus
+        2,
+        [conv(2, 3, padding=1), LEAKY, conv(3, 2, stride=3), RELU, FLAT]
+        + [Residual(nn.Linear(18, 5), RELU, nn.Linear(5, 18)), RELU, nn.Linear(18, 3)],
+    ),
+}  # fmt: skip
+
+
 def network_of(name):
-    return of_layers(MODULES[name][1])
+    return of_layers((MODULES | RESIDUAL)[name][1])
 
 
 def of_layers(layers):

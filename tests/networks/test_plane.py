@@ -4,7 +4,16 @@ import math
 
 import pytest
 import torch
-from convolutions import LEAKY, MODULES, RELU, WITHOUT_PADDING, conv, network_of, of_layers
+from convolutions import (
+    LEAKY,
+    MODULES,
+    RELU,
+    RESIDUAL,
+    WITHOUT_PADDING,
+    conv,
+    network_of,
+    of_layers,
+)
 from torch import nn
 
 import lipbounds as lb
@@ -21,9 +30,9 @@ def f_4(network):
     return averaged_map(network, torch.ones(1, network.input_size, dtype=torch.float64))[0]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", MODULES | RESIDUAL)
 def test_reaches_what_convolutions_lead_to(name):
-    assert reached(network_of(name)) == MODULES[name][0]
+    assert reached(network_of(name)) == (MODULES | RESIDUAL)[name][0]
 
 
 @torch.no_grad()
@@ -34,7 +43,7 @@ def test_without_padding_it_is_f_4(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", MODULES | RESIDUAL)
 def test_above_every_linearisation(name):
     """Slopes at the ends of their intervals, drawn and then improved neuron by neuron."""
     network = network_of(name)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .blocks import Blocks
-from .operators import Convolution, Diagonal, Identity, Operator
+from .operators import Composition, Convolution, Diagonal, Identity, Operator, Sparse
 from .torus import Pair
 
 LARGEST_KERNEL = 2**25  # entries of a kernel that is mostly zero: 256 MiB
@@ -26,12 +26,20 @@ def as_one_convolution(operator: Operator, image: Pair | None = None) -> Convolu
     """
     if not isinstance(operator, Blocks):
         return operator.as_convolution
-    found = [part.as_convolution for part in operator.parts.values()]
+    found = [_convolution_in(part) for part in operator.parts.values()]
     known = [one for one in found if one is not None]
     if not known and image is None:
         return None
     sides = known[0] if known else Convolution(torch.ones(1, 1, 1, 1), (1, *image))
     return _Frame(sides.image_shape[1:], sides.out_shape[1:], sides.stride).whole(operator)
+
+
+def _convolution_in(operator: Operator) -> Convolution | None:
+    """The map as a convolution, but for a matrix in front of it that may place channels among
+    others, as concatenations do."""
+    if len(operator.factors) > 1 and isinstance(operator.factors[-1], Sparse):
+        return Composition(operator.factors[:-1]).as_convolution
+    return operator.as_convolution
 
 
 def most_factors(operator: Operator) -> int:
@@ -93,7 +101,7 @@ class _Frame:
     def _single(self, operator: Operator) -> _Taps:
         if isinstance(operator, Identity | Diagonal):
             return self._pointwise(operator)
-        one = operator.as_convolution
+        one = _convolution_in(operator)
         if one is None or (one.image_shape[1:], one.out_shape[1:], one.stride) != (
             self.image,
             self.out,
@@ -101,7 +109,25 @@ class _Frame:
         ):
             raise _Unlike
         left, _, top, _ = one.padding
-        return _Taps(undilated(full_kernel(one.kernel, one.groups), one.dilation), (-top, -left))
+        kernel = undilated(full_kernel(one.kernel, one.groups), one.dilation)
+        if isinstance(operator.factors[-1], Sparse):
+            kernel = kernel[:, self._channels_read(operator.factors[-1])]
+        return _Taps(kernel, (-top, -left))
+
+    def _channels_read(self, placed: Sparse) -> Tensor:
+        """Which of its rows' channels each channel of its columns is placed in, whole."""
+        size = math.prod(self.image)
+        (rows, columns), values = placed.coo.indices(), placed.coo.values()
+        channels = self._channels(placed.shape[1], self.image)
+        if len(values) != placed.shape[1] or not bool((values == 1).all()):
+            raise _Unlike
+        rows = rows[columns.argsort()].reshape(channels, size)
+        there = torch.arange(size, device=rows.device)
+        if not bool((rows == rows[:, :1] + there).all() and (rows[:, 0] % size == 0).all()):
+            raise _Unlike
+        if not bool((columns.sort().values == torch.arange(len(columns))).all()):
+            raise _Unlike
+        return rows[:, 0] // size
 
     def _pointwise(self, operator: Identity | Diagonal) -> _Taps:
         if self.stride != (1, 1) or self.out != self.image:
