@@ -64,6 +64,17 @@ CASES = {
         (0, 0): Composition([convolution(2, 5, (3, 3), **same), placed(3, 5, 0, 42)]),
         (0, 1): Composition([convolution(2, 5, (3, 3), **same), placed(2, 5, 3, 42)]),
     },
+    "in another order": {
+        (0, 0): Composition(
+            [
+                channelwise(4, 42),
+                placed(2, 4, 1, 42),
+                convolution(2, 3, (1, 3), padding=(1, 1, 0, 0)),
+            ]
+            + [channelwise(3, 42)]
+        ),
+        (0, 1): Composition([placed(3, 4, 1, 42), channelwise(3, 42)]),
+    },
     "carried alone": {(0, 0): Identity(42), (1, 1): channelwise(2, 42)},
 }
 
@@ -97,13 +108,14 @@ def test_what_is_none(name):
     assert as_one_convolution(blocks(UNLIKE[name])) is None
 
 
-def test_placed_entries_that_are_no_channels_are_none():
-    rows = torch.arange(42).roll(1)
-    ones = torch.ones(42, dtype=torch.float64)
-    for turned in (Sparse(rows, torch.arange(42), ones, (84, 42)),
-                   Sparse(torch.arange(42), torch.arange(42), 2 * ones, (84, 42))):  # fmt: skip
-        parts = {(0, 0): Composition([convolution(1, 2, (1, 1)), turned])}
-        assert as_one_convolution(blocks(parts)) is None
+@pytest.mark.parametrize("moved", ["turned", "twice", "of other sizes"])
+def test_what_is_placed_otherwise_is_none(moved):
+    rows, values = torch.arange(84), torch.ones(84, dtype=torch.float64)
+    columns = {"turned": rows.roll(1), "twice": rows % 42}.get(moved, rows)
+    values[1] = 2.0 if moved == "of other sizes" else 1.0
+    placed_ = Sparse(rows, columns, values, (84, 84))
+    parts = {(0, 0): Composition([convolution(1, 2, (1, 1)), placed_])}
+    assert as_one_convolution(blocks(parts)) is None
 
 
 def test_sums_and_large_kernels_are_none(monkeypatch):

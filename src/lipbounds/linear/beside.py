@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .blocks import Blocks
-from .operators import Composition, Convolution, Diagonal, Identity, Operator, Sparse
+from .operators import Convolution, Diagonal, Identity, Operator, Sparse
 from .torus import Pair
 
 LARGEST_KERNEL = 2**25  # entries of a kernel that is mostly zero: 256 MiB
@@ -35,11 +35,9 @@ def as_one_convolution(operator: Operator, image: Pair | None = None) -> Convolu
 
 
 def _convolution_in(operator: Operator) -> Convolution | None:
-    """The map as a convolution, but for a matrix in front of it that may place channels among
-    others, as concatenations do."""
-    if len(operator.factors) > 1 and isinstance(operator.factors[-1], Sparse):
-        return Composition(operator.factors[:-1]).as_convolution
-    return operator.as_convolution
+    """The one that is among the factors."""
+    found = [one for one in operator.factors if isinstance(one, Convolution)]
+    return found[0] if len(found) == 1 else None
 
 
 def most_factors(operator: Operator) -> int:
@@ -99,46 +97,85 @@ class _Frame:
         return size // math.prod(sides)
 
     def _single(self, operator: Operator) -> _Taps:
-        if isinstance(operator, Identity | Diagonal):
-            return self._pointwise(operator)
-        one = _convolution_in(operator)
-        if one is None or (one.image_shape[1:], one.out_shape[1:], one.stride) != (
+        """A convolution with maps of channels before and behind it, or such maps alone."""
+        one, factors = _convolution_in(operator), list(reversed(operator.factors))
+        if one is None and (self.stride != (1, 1) or self.out != self.image):
+            raise _Unlike
+        if one is None:
+            channels = self._channels(operator.shape[0], self.image)
+            eye = torch.eye(channels, dtype=torch.float64, device=operator.device)
+            taps, place = _Taps(eye[:, :, None, None], (0, 0)), len(factors)
+        else:
+            taps, place = self._taps_of(one), factors.index(one)
+        kernel = taps.kernel
+        for factor in reversed(factors[:place]):
+            kernel = _Channels.of(factor, self.image).in_front_of(kernel)
+        for factor in factors[place + 1 :]:
+            kernel = _Channels.of(factor, self.out).behind(kernel)
+        return _Taps(kernel, taps.first)
+
+    def _taps_of(self, one: Convolution) -> _Taps:
+        if (one.image_shape[1:], one.out_shape[1:], one.stride) != (
             self.image,
             self.out,
             self.stride,
         ):
             raise _Unlike
         left, _, top, _ = one.padding
-        kernel = undilated(full_kernel(one.kernel, one.groups), one.dilation)
-        if isinstance(operator.factors[-1], Sparse):
-            kernel = kernel[:, self._channels_read(operator.factors[-1])]
-        return _Taps(kernel, (-top, -left))
+        return _Taps(undilated(full_kernel(one.kernel, one.groups), one.dilation), (-top, -left))
 
-    def _channels_read(self, placed: Sparse) -> Tensor:
-        """Which of its rows' channels each channel of its columns is placed in, whole."""
-        size = math.prod(self.image)
-        (rows, columns), values = placed.coo.indices(), placed.coo.values()
-        channels = self._channels(placed.shape[1], self.image)
-        if len(values) != placed.shape[1] or not bool((values == 1).all()):
-            raise _Unlike
-        rows = rows[columns.argsort()].reshape(channels, size)
-        there = torch.arange(size, device=rows.device)
-        if not bool((rows == rows[:, :1] + there).all() and (rows[:, 0] % size == 0).all()):
-            raise _Unlike
-        if not bool((columns.sort().values == torch.arange(len(columns))).all()):
-            raise _Unlike
-        return rows[:, 0] // size
 
-    def _pointwise(self, operator: Identity | Diagonal) -> _Taps:
-        if self.stride != (1, 1) or self.out != self.image:
+@dataclass(frozen=True)
+class _Channels:
+    """A map that makes each channel a multiple of one of its input's: as diagonals do, and matrices
+    that place channels among others. read, factor (c',): of which, or -1, and how often; inputs: of
+    how many."""
+
+    read: Tensor
+    factor: Tensor
+    inputs: int
+
+    @classmethod
+    def of(cls, operator: Operator, sides: Pair) -> "_Channels":
+        size = math.prod(sides)
+        count, inputs = (n // size for n in operator.shape)
+        if isinstance(operator, Convolution) or [n % size for n in operator.shape] != [0, 0]:
             raise _Unlike
-        channels = self._channels(operator.shape[0], self.image)
-        each = torch.ones(channels, 1, dtype=torch.float64, device=operator.device)
-        if isinstance(operator, Diagonal):
-            each = operator.diagonal.reshape(channels, -1)
-        if not bool((each == each[:, :1]).all()):
+        rows = columns = torch.arange(operator.shape[0], device=operator.device)
+        if isinstance(operator, Identity):
+            values = torch.ones(len(rows), dtype=torch.float64, device=operator.device)
+        elif isinstance(operator, Diagonal):
+            values = operator.diagonal
+        elif isinstance(operator, Sparse):
+            (rows, columns), values = operator.coo.indices(), operator.coo.values()
+        else:
             raise _Unlike
-        return _Taps(torch.diag(each[:, 0])[:, :, None, None], (0, 0))
+        own = rows // size
+        read = torch.full((count,), -1, device=rows.device).index_put((own,), columns // size)
+        factor = values.new_zeros(count).index_put((own,), values)
+        whole = torch.isin(torch.bincount(own, minlength=count), rows.new_tensor([0, size])).all()
+        alike = rows % size == columns % size
+        alike &= (read[own] == columns // size) & (factor[own] == values)
+        if not bool(whole and alike.all()):
+            raise _Unlike
+        return cls(read, factor, inputs)
+
+    def behind(self, kernel: Tensor) -> Tensor:
+        """The kernel (c, ...) of a map, of this one behind it: (c', ...)."""
+        made = kernel.new_zeros(len(self.read), *kernel.shape[1:])
+        some = self.read >= 0
+        made[some] = kernel[self.read[some]] * self.factor[some, None, None, None]
+        return made
+
+    def in_front_of(self, kernel: Tensor) -> Tensor:
+        """The kernel (o, c', ...) of a map, of this one before it: (o, c, ...). Each channel is to
+        be read once, or terms would have to be added."""
+        some = self.read >= 0
+        if len(self.read[some].unique()) < int(some.sum()):
+            raise _Unlike
+        made = kernel.new_zeros(len(kernel), self.inputs, *kernel.shape[2:])
+        made[:, self.read[some]] = kernel[:, some] * self.factor[some, None, None]
+        return made
 
 
 def _placed(

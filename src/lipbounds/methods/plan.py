@@ -7,8 +7,8 @@
     Newton's method, or each piece's own descent, the greatest first
     cheap bounds that were left out             where all this leaves time and something unsolved
 
-Where the torus is all that improves on them, cheap bounds that were left out are tried after its
-first round, for half of what is left, and then it goes on.
+Where the torus is all that improves on them, cheap bounds that were left out are tried once it has
+proven where it begins, for half of what is left, and then it goes on.
 
 The order does not depend on the time, only where it ends: with more time the same is done, and then
 more, so that the least of what is proven does not rise. There is no clock in here: the plan follows

@@ -10,6 +10,7 @@ costs does not depend on the size of the image.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,11 +20,15 @@ from ..arithmetic.rounding import gamma, outward
 from ..clock import check
 from ..linear.beside import as_one_convolution, most_factors
 from ..linear.beyond import reads_beyond, zero_beyond
-from ..linear.operators import Convolution, Identity, slices, transposed
+from ..linear.blocks import Blocks
+from ..linear.operators import Convolution, Identity, Operator, slices, transposed
 from .averaged_map import add_segments_adjoint, recursion, segments_total
 from .network import Network
 from .segments import radius, zeros
 from .stages import center_and_radius
+
+MOST_ENTRIES = 2**26  # of the kernels of maps beside one another, which are mostly zero: 512 MiB
+_KNOWN: WeakKeyDictionary[Network, list[Convolution | None]] = WeakKeyDictionary()
 
 
 def plane_sums(network: Network) -> Tensor:
@@ -247,19 +252,27 @@ def _by_phases(sums: Tensor, stride: tuple[int, int]) -> Tensor:
 
 def _convolutions(network: Network) -> list[Convolution | None]:
     """Each affine map as a convolution, if it is one; the identity behind one, as it stands before
-    a pool, by a kernel of one pixel."""
-    found = []
-    for affine in network.affines:
-        before = found[-1] if found else None
-        image = None if before is None else before.out_shape[1:]
-        one = as_one_convolution(affine.operator, image)
-        if isinstance(affine.operator, Identity) and before is not None:
-            shape = before.out_shape
-            if affine.operator.shape[1] == math.prod(shape):
-                kernel = torch.ones(shape[0], 1, 1, 1, dtype=torch.float64)
-                one = Convolution(kernel.to(network.device), shape, groups=shape[0])
-        found.append(one)
-    return found
+    a pool, by a kernel of one pixel. Of maps beside one another as many as MOST_ENTRIES allow."""
+    if network not in _KNOWN:
+        found, entries = [], 0
+        for affine in network.affines:
+            check("the maps beside one another are convolutions")
+            one = _convolution(affine.operator, found[-1] if found else None)
+            if one is not None and isinstance(affine.operator, Blocks):
+                entries += one.kernel.numel()
+            found.append(None if entries > MOST_ENTRIES else one)
+        _KNOWN[network] = found
+    return _KNOWN[network]
+
+
+def _convolution(operator: Operator, before: Convolution | None) -> Convolution | None:
+    if not isinstance(operator, Identity):
+        return as_one_convolution(operator, None if before is None else before.out_shape[1:])
+    if before is None or operator.shape[1] != math.prod(before.out_shape):
+        return None
+    channels = before.out_shape[0]
+    kernel = torch.ones(channels, 1, 1, 1, dtype=torch.float64, device=operator.device)
+    return Convolution(kernel, before.out_shape, groups=channels)
 
 
 def _pulled(rows: Tensor, one: Convolution) -> Tensor:
