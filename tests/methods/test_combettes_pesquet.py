@@ -21,8 +21,8 @@ ROUNDING = 1 + 1e-12
 def by_definition(network):
     """K_1 with the stages of the plane as dense matrices on their tori."""
     plane = Plane(network)
-    sizes, totals, maps = k_1.torus_sizes(plane), [1.0], {}
-    for j, size in sizes.items():
+    totals, maps = [1.0], {}
+    for j, size in plane.sizes.items():
         one = plane.maps[j]
         shape = (one.image_shape[0], *size)
         maps[j] = circulant(one.kernel.numpy(), shape, one.stride, one.dilation, one.groups)
@@ -95,7 +95,7 @@ def test_kernels_larger_than_their_torus_are_folded():
     convs = [nn.Conv2d(2, 2, 5, padding=2) for _ in "abc"]
     module = nn.Sequential(convs[0], nn.ReLU(), convs[1], nn.ReLU(), convs[2]).double()
     network = lb.from_torch(module, (2, 5, 5))
-    assert set(k_1.torus_sizes(Plane(network)).values()) == {(9, 9)}
+    assert set(Plane(network).sizes.values()) == {(9, 9)}
     assert float(k_1.on_a_torus(network)) == pytest.approx(by_definition(network), rel=1e-8)
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from convolutions import (
@@ -10,6 +11,7 @@ from convolutions import (
     RELU,
     RESIDUAL,
     WITHOUT_PADDING,
+    circulant,
     conv,
     network_of,
     of_layers,
@@ -108,6 +110,36 @@ def test_columns_of_one_strided_convolution():
         network = lb.from_torch(layer.double(), (2, 30, 30))
         wanted = lb.bound(network, "K_star", 1).upper
         assert float(plane_columns(network)) == pytest.approx(wanted, rel=1e-10)
+
+
+@torch.no_grad()
+def test_kernels_longer_than_the_torus_go_around_it():
+    """Three convolutions of five pixels on an image of five: F_4 of dense circulant matrices."""
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(2, 3, 5, padding=2), nn.Conv2d(3, 2, 5, padding=2, stride=2)]
+    convs.append(nn.Conv2d(2, 2, 5, padding=2))
+    module = nn.Sequential(convs[0], LEAKY, convs[1], RELU, convs[2]).double()
+    network = lb.from_torch(module, (2, 5, 5))
+    made = plane.Plane(network)
+    assert made.sizes == {0: (14, 14), 1: (14, 14), 2: (7, 7)}
+    maps = [
+        circulant(c.weight.numpy(), (c.in_channels, *made.sizes[j]), c.stride, (1, 1), 1)
+        for j, c in enumerate(convs)
+    ]
+    # the second convolution reads beyond the image, the leaky slopes to hold 0 are [0, 1]
+    moved = [np.ones(maps[0].shape[1])]
+    for k in range(3):
+        through, total = maps[k], abs(maps[k]) @ moved[k]
+        for j in range(k - 1, -1, -1):
+            through = through * 0.5 @ maps[j]
+            total = total + abs(through) @ moved[j]
+        moved.append(total * (0.5 if k < 2 else 1.0))
+    found = plane_sums(network)
+    np.testing.assert_allclose(
+        found.reshape(2, -1)[:, 0], moved[-1].reshape(2, -1).max(1), rtol=1e-9
+    )
+    assert bool((f_4(network) <= found * ROUNDING).all())
+    assert lb.bound(network, "K_4", 1).upper <= plane_columns(network) * ROUNDING
 
 
 def test_what_it_does_not_reach_has_its_own_segments():

@@ -6,13 +6,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ..arithmetic.rounding import gamma, outward
 from ..clock import OutOfTime, limited
 from ..linear.norms import LARGEST_GRAM, norm_by_fourier
 from ..linear.operators import Convolution
-from ..linear.torus import nested_sizes
 from ..networks.network import Network
 from ..networks.plane import Plane, along
 from ..networks.segments import pulled_back, radius, row_blocks, zeros
@@ -61,13 +59,12 @@ def combettes_pesquet_within(network: Network, norm: float, seconds: float = mat
 def on_a_torus(network: Network) -> Tensor:
     """K_1(2) with the segments of convolutions on a torus, 0-d. For single networks."""
     plane = Plane(network)
-    sizes = torus_sizes(plane)
 
     def total(network: Network, k: int, totals: list[Tensor]) -> Tensor:
         convolutions = plane.chain(k)
         if convolutions is None:
             return _spectral_total(network, k, totals)
-        return _torus_total(plane, k, convolutions, totals, sizes)
+        return _torus_total(plane, k, convolutions, totals)
 
     return _recursion(network, 2.0, total)
 
@@ -82,7 +79,7 @@ def _recursion(network: Network, norm: float, total: Total) -> Tensor:
     return outward(totals[-1], 4 * (network.depth + 2) ** 2)
 
 
-def _torus_total(plane: Plane, k: int, convolutions, totals: list[Tensor], sizes) -> Tensor:
+def _torus_total(plane: Plane, k: int, convolutions, totals: list[Tensor]) -> Tensor:
     """sum_{j<k} || A_{k<-j} ||_2 T_j of the torus: the norm of a computed kernel by Fourier, and
     gamma times the root of the row and column sums of the product of absolute values."""
     channels = None if k > plane.network.depth else plane.stages[k - 1]
@@ -95,35 +92,16 @@ def _torus_total(plane: Plane, k: int, convolutions, totals: list[Tensor], sizes
             majorant = majorant * channels.radius[:, None]
         terms += kernel[0].numel()
         error = gamma(terms) * (majorant.sum(0).amax() * majorant.sum(1).amax()).sqrt()
-        value = _folded_norm(kernel, sizes[j], stride) + outward(error, 2 * sum(majorant.shape))
+        value = _circular_norm(kernel, plane.sizes[j], stride) + outward(
+            error, 2 * sum(majorant.shape)
+        )
         result = result + value * totals[j]
     return outward(result, 2 * k + 2)
 
 
-def _folded_norm(kernel: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """The norm of the circular convolution by a kernel, on a torus that may be smaller than it."""
-    outputs, inputs, height, width = kernel.shape
-    kernel = pad(kernel, (0, -width % size[1], 0, -height % size[0]))
-    if kernel.shape[2] > size[0] or kernel.shape[3] > size[1]:
-        kernel = kernel.reshape(outputs, inputs, -1, size[0], kernel.shape[3] // size[1], size[1])
-        kernel = kernel.sum((2, 4))
-    else:
-        kernel = kernel[:, :, :height, :width]
-    return norm_by_fourier(Convolution(kernel, (inputs, *size), stride))
-
-
-def torus_sizes(plane: Plane) -> dict[int, tuple[int, int]]:
-    """By layers j: the positions of the torus that the input of W_j lies on. At least as many as
-    its padded image has, and as many times those of the next layer as its stride says."""
-    found = {}
-    for k in range(plane.network.depth + 1, 0, -1):
-        convolutions = plane.chain(k)
-        if convolutions is None or k - 1 in found:
-            continue
-        segments = ((j, one.padded, stride) for j, one, stride in along(k, convolutions))
-        layers, reads, steps = zip(*segments, strict=True)
-        found |= dict(zip(layers, nested_sizes(reads, steps), strict=True))
-    return found
+def _circular_norm(kernel: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    """The norm of the circular convolution by a kernel, on a torus."""
+    return norm_by_fourier(Convolution(kernel, (kernel.shape[1], *size), stride))
 
 
 def _spectral_total(network: Network, k: int, totals: list[Tensor]) -> Tensor:

@@ -1,10 +1,10 @@
 """F_4 of convolutions without the edges of their images: rows at one position for each channel.
 
-A convolution of the zero-padded image is one of the whole plane, where beyond the image all values
-are 0; a stage whose interval holds 0 may be said to act there too. So F_4 of the network on the
-plane bounds the network's linearisations (docs/theory.md, proposition 27). There a segment is a
-convolution by a composed kernel, and where r is constant on each channel so is |A| r: what it
-costs does not depend on the size of the image.
+A convolution of the zero-padded image is one of the whole plane, or of a torus that holds it, where
+beyond the image all values are 0; a stage whose interval holds 0 may be said to act there too. So
+F_4 of the network on the plane bounds the network's linearisations (docs/theory.md, proposition
+27). There a segment is a convolution by a composed kernel, and where r is constant on each channel
+so is |A| r: what it costs grows with the kernel, as long as that is less than the image.
 """
 
 import math
@@ -22,6 +22,7 @@ from ..linear.beside import as_one_convolution, most_factors
 from ..linear.beyond import reads_beyond, zero_beyond
 from ..linear.blocks import Blocks
 from ..linear.operators import Convolution, Identity, Operator, slices, transposed
+from ..linear.torus import Pair, nested_sizes
 from .averaged_map import add_segments_adjoint, recursion, segments_total
 from .network import Network
 from .segments import radius, zeros
@@ -75,6 +76,8 @@ class Plane:
         for k in range(1, network.depth + 1):
             zero = self._add_channels(k, zero)
         self.r: dict[int, Tensor] = {}  # by stages: bounds of deviations on the plane, or weights
+        self.sizes = self._torus_sizes()
+        self.terms += sum(_most_folded(self.maps[j], size) for j, size in self.sizes.items())
 
     def total(self, network: Network, k: int, r: Sequence[Tensor], through: Tensor) -> Tensor:
         """A bound on |R_k z_k|, as `recursion` takes it."""
@@ -129,7 +132,7 @@ class Plane:
         if k in self.r:
             weights = weights + self.stages[k - 1].radius * self.r[k]
         weights = outward(weights, 3)
-        width, sums, sizes = 4 * _row_entries(convolutions), {}, {}
+        width, sums, sizes = 4 * self._row_entries(k, convolutions), {}, {}
         for rows in slices(channels, width):
             for j, block, majorant in self.pulled_back(k, convolutions, rows):
                 sums[j] = sums.get(j, 0.0) + torch.einsum("b,bchw->chw", weights[rows], block.abs())
@@ -159,6 +162,19 @@ class Plane:
             if self.stages[j - 1] is None:
                 return None
         raise AssertionError("unreachable: the loop returns at the input")
+
+    def _torus_sizes(self) -> dict[int, Pair]:
+        """By layers j: the positions of the torus that the input of W_j lies on. At least as many
+        as its padded image has, and as many times those of the next layer as its stride says."""
+        found: dict[int, Pair] = {}
+        for k in range(self.network.depth + 1, 0, -1):
+            convolutions = self.chain(k)
+            if convolutions is None or k - 1 in found:
+                continue
+            segments = ((j, one.padded, stride) for j, one, stride in along(k, convolutions))
+            layers, reads, steps = zip(*segments, strict=True)
+            found |= dict(zip(layers, nested_sizes(reads, steps), strict=True))
+        return found
 
     def _fits(self, k: int) -> bool:
         return self.stages[k - 1] is not None or self.network.stages[k - 1].center is None
@@ -194,7 +210,7 @@ class Plane:
 
     def _bound(self, k: int, convolutions: Sequence[Convolution], r: Sequence[Tensor]) -> Tensor:
         """sum_j |W_{k-1} C_{k-1} ... C_{j+1} W_j| r_j at any position, for each channel."""
-        outputs, width = convolutions[0].out_shape[0], 4 * _row_entries(convolutions)
+        outputs, width = convolutions[0].out_shape[0], 4 * self._row_entries(k, convolutions)
         blocks = [self._rows_bound(k, convolutions, r, rows) for rows in slices(outputs, width)]
         return torch.cat(blocks)
 
@@ -209,16 +225,26 @@ class Plane:
             size = size + majorant @ bound
         return outward(total, terms) + gamma(terms) * outward(size, terms)
 
+    def _row_entries(self, k: int, convolutions: Sequence[Convolution]) -> int:
+        """The most entries of a row, as it is pulled back through them."""
+        sides, most = (1, 1), 1
+        for j, one, _ in along(k, convolutions):
+            moved = zip(sides, one.stride, one.dilation, one.kernel.shape[2:], strict=True)
+            sides = [(side - 1) * step + d * (taps - 1) + 1 for side, step, d, taps in moved]
+            sides = [min(side, size) for side, size in zip(sides, self.sizes[j], strict=True)]
+            most = max(most, one.image_shape[0] * math.prod(sides))
+        return most
+
     def pulled_back(self, k: int, convolutions: Sequence[Convolution], rows: slice):
         """(j, rows of W_{k-1} C_{k-1} ... C_{j+1} W_j at one position (b, channels, h, w), the sums
         (b, channels) over positions of the product of absolute values) for each j, from k - 1 on
-        down; `rows` are channels."""
+        down; `rows` are channels. Where they are longer than the torus they go around it."""
         block = torch.eye(convolutions[0].out_shape[0], dtype=torch.float64)
         block = block.to(self.network.device)[rows]
         majorant, block = block, block[:, :, None, None]
         for j, one, _ in along(k, convolutions):
             check(f"the segments that end at stage {k} of {self.network.depth + 1}")
-            block = _pulled(block, one)
+            block = folded(_pulled(block, one), self.sizes[j])
             majorant = _pulled_sums(majorant, one)
             yield j, block, majorant
             if one is not convolutions[-1]:
@@ -235,6 +261,21 @@ def along(
     for back, one in enumerate(convolutions, start=1):
         stride = stride[0] * one.stride[0], stride[1] * one.stride[1]
         yield k - back, one, stride
+
+
+def folded(kernel: Tensor, size: Pair) -> Tensor:
+    """The kernel (b, c, h, w) of the same circular convolution on a torus, no longer than it."""
+    if kernel.shape[2] <= size[0] and kernel.shape[3] <= size[1]:
+        return kernel
+    kernel = pad(kernel, (0, -kernel.shape[3] % size[1], 0, -kernel.shape[2] % size[0]))
+    rows, columns = kernel.shape[2] // size[0], kernel.shape[3] // size[1]
+    return kernel.reshape(*kernel.shape[:2], rows, size[0], columns, size[1]).sum((2, 4))
+
+
+def _most_folded(one: Convolution, size: Pair) -> int:
+    """The most entries that come together as rows no longer than the torus go through it."""
+    taps, sides = one.kernel.shape[2:], zip(size, one.dilation, strict=True)
+    return math.prod(2 + d * (n - 1) // side for n, (side, d) in zip(taps, sides, strict=True))
 
 
 def _by_phases(sums: Tensor, stride: tuple[int, int]) -> Tensor:
@@ -285,14 +326,3 @@ def _pulled_sums(rows: Tensor, one: Convolution) -> Tensor:
     sizes = one.kernel.abs().sum((2, 3)).reshape(one.groups, -1, one.kernel.shape[1])
     by_groups = rows.reshape(len(rows), one.groups, -1)
     return torch.einsum("bgo,goi->bgi", by_groups, sizes).reshape(len(rows), -1)
-
-
-def _row_entries(convolutions: Sequence[Convolution]) -> int:
-    """The most entries of a row, as it is pulled back through them."""
-    sides, most = [1, 1], 1
-    for one in convolutions:
-        for axis, taps in enumerate(one.kernel.shape[2:]):
-            step = (sides[axis] - 1) * one.stride[axis]
-            sides[axis] = step + one.dilation[axis] * (taps - 1) + 1
-        most = max(most, one.image_shape[0] * sides[0] * sides[1])
-    return most
