@@ -353,6 +353,14 @@ class GroupSort(nn.Module):
         return groups.sort(-1, self.descending)[0].flatten(1)
 
 
+class Neighbours(nn.Module):
+    """MaxMin of neighbouring entries, each looked at by itself."""
+
+    def forward(self, x):
+        larger, smaller = x.view(-1, 3, 2).max(2).values, x.view(-1, 3, 2).amin(-1, keepdim=True)
+        return torch.cat([larger.unsqueeze(2), smaller], 2).flatten(1)
+
+
 SORTS = {
     "max, min": MaxMin(),
     "min, max": MaxMin(larger_first=False),
@@ -362,26 +370,55 @@ SORTS = {
 }
 
 
-@pytest.mark.parametrize("name", SORTS)
-def test_sorted_groups_keep_their_constant_of_one(name):
+@pytest.mark.parametrize("sort", [*SORTS.values(), Neighbours()])
+def test_sorted_groups_keep_their_constant_of_one(sort):
     """Proposition 23: the relaxation knows that the sum stays."""
-    network = lb.from_torch(SORTS[name], (6,))
+    network = lb.from_torch(sort, (6,))
     x = torch.randn(50, 6, dtype=torch.float64)
-    torch.testing.assert_close(network(x), SORTS[name](x))
+    torch.testing.assert_close(network(x), sort(x))
     for norm in (1, 2, math.inf):
         optimum = lb.relaxation_optimum(network, norm)
         assert 1 - 1e-9 <= optimum.lower <= optimum.upper <= 1 + 1e-9
     assert lb.bound(network, "K_5", 2).upper <= 1 + 1e-5
-    if name != "triples":
-        assert lb.bound(network, "K_star", 2).upper <= 1 + 1e-9
+    assert lb.bound(network, "K_star", 2).upper <= 1 + 1e-9
 
 
-def test_orthogonal_layers_with_max_min_have_the_constant_one():
+@pytest.mark.parametrize("sort", [*SORTS.values(), GroupSort(6), Neighbours()])
+def test_orthogonal_layers_with_sorts_have_the_constant_one(sort):
     layers = [nn.Linear(6, 6, dtype=torch.float64) for _ in range(3)]
     layers = [nn.utils.parametrizations.orthogonal(layer) for layer in layers]
-    module = nn.Sequential(layers[0], MaxMin(), layers[1], MaxMin(), layers[2]).eval()
+    module = nn.Sequential(layers[0], sort, layers[1], sort, layers[2]).eval()
     network = lb.from_torch(module, (6,))
     assert lb.bound(network, "K_star", 2).upper <= 1 + 1e-6
+
+
+def test_one_number_for_each_input():
+    functions = lambda y: y.squeeze(-1), lambda y: y[:, 0], lambda y: y.sum(1)
+    for function in functions:
+        module = Forward(lambda m, x, f=function: f(m.a(x)), a=nn.Linear(4, 1)).double()
+        network = lb.from_torch(module, (4,))
+        x = torch.randn(5, 4, dtype=torch.float64)
+        torch.testing.assert_close(network(x)[:, 0], module(x))
+    smallest = lb.from_torch(Forward(lambda _, x: x.amin(1)), (4,))
+    assert smallest.output_size == 1
+    assert lb.bound(smallest, "K_star", math.inf).upper == pytest.approx(1)
+
+
+class Counting(nn.Module):
+    """Not the same function when it is called again."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(4, 2), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.calls * self.layer(x)
+
+
+def test_a_state_is_no_fixed_network():
+    with pytest.raises(lb.UnsupportedError, match="another output when it is called again"):
+        lb.from_torch(Counting(), (4,))
 
 
 def test_sorts_that_do_not_say_more_than_an_order_are_refused():

@@ -24,6 +24,8 @@ from .pieces import MISFITS, Shape
 from .values import Input, Value
 
 BATCH = 2
+ALONG = {"amax": 1.0, "amin": -1.0, "max.dim": 1.0, "min.dim": -1.0}
+VIEWS = "view reshape _unsafe_view unflatten permute transpose".split()
 EXTREMES = {"maximum": 1.0, "max.other": 1.0, "minimum": -1.0, "min.other": -1.0}
 aten = torch.ops.aten
 
@@ -551,9 +553,52 @@ def _extreme_along(sign: float):
     def reduced(operation: Operation) -> Value:
         keep = operation.argument(2, "keepdim", False)
         value, dims = operation.args[0], _reduced_dims(operation)
+        if [value.shape[d] for d in dims] == [2] and _has_opposite_along(operation.node, sign):
+            return _of_pair(operation, value, dims[0], keep, sign)
         return values.extreme_along(value, dims, keep, sign, operation.place)
 
     return reduced
+
+
+def _of_pair(operation: Operation, value: Value, dim: int, keep: bool, sign: float) -> Value:
+    """Of two entries along a dimension of which both the largest and the smallest are taken."""
+    place, key = operation.place, (_first_alike(operation.node.args[0]), dim)
+    if key not in operation.shared:
+        ends = [values.moved([value], lambda a, k=k: a.select(dim + 1, k), place) for k in (0, 1)]
+        operation.shared[key] = values.sorted_pair(*ends, place)
+    made = operation.shared[key][0 if sign > 0 else 1]
+    return values.moved([made], lambda a: a.unsqueeze(dim + 1), place) if keep else made
+
+
+def _has_opposite_along(node: fx.Node, sign: float) -> bool:
+    """Whether the smallest entries along the same dimension are taken beside the largest."""
+
+    def dims(one: fx.Node):
+        given = one.args[1] if isinstance(one.args[1], list) else [one.args[1]]
+        return [dim % one.args[0].meta["val"].ndim for dim in given]
+
+    return any(
+        len(one.args) > 1
+        and any(ALONG.get(name) == -sign for name in _names(one))
+        and _alike(one.args[0], node.args[0])
+        and dims(one) == dims(node)
+        for one in node.graph.nodes
+    )
+
+
+def _first_alike(node: fx.Node) -> fx.Node:
+    return next(one for one in node.graph.nodes if _alike(one, node))
+
+
+def _alike(one, other) -> bool:
+    """Whether two nodes are the same view of the same value, as x.view(...) written twice is."""
+    if one is other or not (isinstance(one, fx.Node) and isinstance(other, fx.Node)):
+        return one == other
+    if _names(one)[1] not in VIEWS or one.target is not other.target:
+        return False
+    pairs = zip(one.args, other.args, strict=False)
+    same = len(one.args) == len(other.args) and one.kwargs == other.kwargs
+    return same and all(_alike(a, b) for a, b in pairs)
 
 
 def _extreme_and_place(sign: float):
@@ -636,10 +681,8 @@ OPERATIONS: dict[str, Callable[[Operation], Value | list[Value]]] = {
     "div": _quotient,
     "neg": _negative,
     **{name: _extreme(sign) for name, sign in EXTREMES.items()},
-    "amax": _extreme_along(1.0),
-    "amin": _extreme_along(-1.0),
-    "max.dim": _extreme_and_place(1.0),
-    "min.dim": _extreme_and_place(-1.0),
+    **{name: _extreme_along(sign) for name, sign in ALONG.items() if "." not in name},
+    **{name: _extreme_and_place(sign) for name, sign in ALONG.items() if "." in name},
     "sort": _sorted,
     "sum": _reduced(average=False),
     "mean": _reduced(average=True),

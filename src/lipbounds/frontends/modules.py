@@ -30,6 +30,7 @@ from .lowering import lowered
 from .pieces import MISFITS, Piece, Shape, checked_shape
 from .values import Input, applied
 
+AGAIN = 1e-2, 1e-6  # relative and absolute: how far the outputs of two calls may be apart
 PATCHED = "undo what changes the forward of the module or its layers, or report it as a fault"
 
 
@@ -116,11 +117,13 @@ def roundoff(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def _output(module: nn.Module, x: Tensor) -> Tensor:
+    """(b, n_out), of inputs (b, *input_shape)."""
     devices = [x.device] if x.is_cuda else []
     try:
         # Dropout draws numbers in training mode, if its p is 0 too.
         with torch.random.fork_rng(devices), torch.autocast(x.device.type, enabled=False):
-            return module(x.clone()).flatten(1).double()
+            given = module(x.clone()).reshape(len(x), -1).double()
+            again = module(x[-1:].clone()).reshape(1, -1).double()
     except Exception as error:  # whatever the module does
         if out_of_memory(error):
             raise
@@ -128,6 +131,12 @@ def _output(module: nn.Module, x: Tensor) -> Tensor:
             f"the module itself fails on {x.dtype} inputs of shape {tuple(x.shape[1:])} in a batch "
             f"({type(error).__name__}: {first_line(error)}); make module(x) work first"
         ) from None
+    if not torch.allclose(again, given[-1:], *AGAIN, equal_nan=True):
+        raise UnsupportedError(
+            "the module gives another output when it is called again with the same input: it "
+            "changes a state of its own, or draws numbers, and is no fixed network"
+        )
+    return given
 
 
 def _require_module(module) -> None:

@@ -215,6 +215,15 @@ def sorted_pair(one: Value, other: Value, place: str) -> tuple[Value, Value]:
     return added([middle, apart], place), added([middle, apart], place, [1.0, -1.0])
 
 
+def kept(value: Value, place: str) -> Value:
+    """The value itself, past the stage that sorts others, as the sum of two halves: the halves of
+    sorted pairs are as much less than these, so that what is added up is orthogonal again."""
+    halves = added([moved([value], lambda a: torch.stack([a, a], 1), place)], place, [0.5])
+    stage = SlopeStage.uniform("identity", halves.size, halves.device)
+    past = Staged(halves.shape, place, halves.device, halves, stage)
+    return summed(past, [0], False, 1.0, place)
+
+
 def is_softsign(x: object, below: Value) -> bool:
     """Whether x / below is softsign written out, x / (1 + |x|)."""
     offset = torch.zeros(below.size, dtype=torch.float64, device=below.device)
@@ -237,9 +246,12 @@ def sorted_along(value: Value, axis: int, descending: bool, place: str) -> Value
         raise UnsupportedError(f"sorts groups of {count}; at most {LARGEST_GROUP} are taken apart")
     given = [moved([value], lambda a, k=k: a.select(axis + 1, k), place) for k in range(count)]
     for turn in range(count):
-        for k in range(turn % 2, count - 1, 2):
+        pairs = range(turn % 2, count - 1, 2)
+        for k in pairs:
             larger, smaller = sorted_pair(given[k], given[k + 1], place)
             given[k : k + 2] = smaller, larger
+        for k in set(range(count)).difference(pairs, (k + 1 for k in pairs)):
+            given[k] = kept(given[k], place)
     given = given[::-1] if descending else given
     return moved(given, lambda *arrays: torch.stack(arrays, axis + 1), place)
 
