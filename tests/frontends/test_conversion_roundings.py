@@ -112,3 +112,18 @@ def test_only_what_is_rounded_counts(layers, roundings):
     assert network.roundings == lb.explicit(network).roundings == roundings
     if not roundings:
         assert float(balanced(network).slack.max()) < 1e-140
+
+
+def test_in_a_deep_network_they_do_not_outweigh_an_l2_bound():
+    """Row sums of all paths do: 30 layers of 32 channels, of norms about 1."""
+    torch.manual_seed(0)
+    layers = []
+    for _ in range(30):
+        linear, norm = nn.utils.parametrizations.orthogonal(nn.Linear(32, 32)), nn.BatchNorm1d(32)
+        layers += [linear, norm, nn.ReLU()]
+    network = lb.from_torch(nn.Sequential(*layers).double().eval(), (32,))
+    assert float(balanced(network).conversion.sum()) * 2.0 ** float(balanced(network).exponent) > 10
+    for name in ("K_star", "K_5"):
+        assert lb.bound(network, name, 2, seconds=5).upper < 1.001
+    best = lb.bound(network, "best", 2, names=["K_star", "K_3"])
+    assert best.upper < 1.001 and best.winner == "K_star"

@@ -14,6 +14,7 @@ from convolutions import (
     MODULES,
     RELU,
     RESIDUAL,
+    Residual,
     circulant,
     conv,
     network_of,
@@ -419,3 +420,24 @@ def test_random_networks_stay_below(block):
         assert bound >= lower.lower > 0, seed
         assert bound == pytest.approx(float(elimination.at(logs).value), rel=LOSS)
     assert refused < 6
+
+
+def test_k_5_takes_residual_blocks_onto_the_torus():
+    """Where the form pixel by pixel is large."""
+    torch.manual_seed(0)
+    blocks = [Residual(conv(8, 8, padding=1), RELU, conv(8, 8, padding=1)) for _ in range(3)]
+    staged = [layer for block in blocks for layer in (block, RELU)]
+    module = nn.Sequential(conv(1, 8, padding=1), RELU, *staged, conv(8, 3)).double()
+    network = lb.from_torch(module, (1, 24, 24))
+    found = lb.bound(network, "K_5", 2, seconds=4)
+    assert found.winner == "Fourier"
+    assert lb.lower_bound(network, 2, seconds=1).lower < found.upper
+    assert found.upper < 0.8 * lb.bound(network, "K_star", 2).upper
+
+
+def test_the_torus_counts_what_the_conversion_rounds():
+    """In terms of every kernel."""
+    network = network_of("halved")
+    assert network.roundings > 0
+    plain = replace(network, roundings=0)
+    assert embedded(network).terms == embedded(plain).terms + network.roundings
