@@ -30,12 +30,14 @@ from lipbounds.methods import costs, ellipsoidal, plan
 from lipbounds.methods.combettes_pesquet import on_a_torus
 from lipbounds.networks.network import Affine, Network
 from lipbounds.networks.rewrite import explicit, maxima_first, merged
+from lipbounds.quadratic.fourier import costs as fourier_costs
 from lipbounds.quadratic.fourier.descent import descend
 from lipbounds.quadratic.fourier.elimination import TorusElimination
 from lipbounds.quadratic.fourier.embedding import Filter, Slopes, embeddings
 from lipbounds.quadratic.fourier.proof import proven
 from lipbounds.quadratic.fourier.rounds import Rounds
 from lipbounds.quadratic.fourier.spread import spread_out
+from lipbounds.quadratic.order import Pieces
 from lipbounds.quadratic.structured.proof import certified_pieces
 from lipbounds.results import Status
 
@@ -441,3 +443,12 @@ def test_the_torus_counts_what_the_conversion_rounds():
     assert network.roundings > 0
     plain = replace(network, roundings=0)
     assert embedded(network).terms == embedded(plain).terms + network.roundings
+
+
+def test_without_a_limit_newton_is_not_for_carried_values(monkeypatch):
+    torus = embedded(network_of("residual"))
+    assert fourier_costs.newton(torus) == math.inf
+    monkeypatch.setattr("lipbounds.quadratic.fourier.rounds.solved", None)
+    rounds = Rounds(TorusElimination(torus), Pieces(torch.full((1, 1), math.inf).double()), 0.0)
+    rounds.improved(50, 1e-3, math.inf)
+    assert rounds.count > 0 and float(rounds.pieces.bound) < math.inf

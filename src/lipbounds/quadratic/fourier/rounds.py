@@ -30,14 +30,15 @@ class Rounds:
     def improved(self, steps: float, gain: float, newton: float) -> Tensor:
         """log tau after `steps` steps at most, those of earlier calls with them, or once a round
         gains less than the share `gain`; nothing is lost where OutOfTime ends it. newton: seconds
-        that Newton's method takes; where they are left after the first round, it is what follows.
+        that Newton's method takes, infinite for none; where they are left after the first round, it
+        is what follows.
         """
         while True:
             value = self._proven()
             settled = self.count and not value < (1 - gain) * self.least
             if settled or self.taken >= steps or left() <= self.proof:
                 return self.logs
-            if self.count and left() >= newton:
+            if self.count and newton < math.inf and left() >= newton:
                 more = steps - self.taken
                 return solved(self.elimination, self.logs, self.pieces, more, gain / 10)
             self._descended(int(min(2 * self.count or FIRST_STEPS, steps - self.taken)))
