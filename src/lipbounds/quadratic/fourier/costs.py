@@ -49,7 +49,7 @@ def held(torus: Torus) -> float:
     """Bytes of one step."""
     inside = HELD * sum(_each(torus, lambda n, m: n * n + n * m))
     squares = sum(slopes.alpha.numel() ** 2 for slopes, _ in torus.tail)
-    return 16 * (inside + HELD_BY_HEAD * _head(torus)) + 8 * HELD * squares
+    return 16 * (inside + HELD_BY_HEAD * _head(torus)) + 8 * HELD * squares + _matrices(torus)
 
 
 def held_by_proof(torus: Torus) -> float:
@@ -62,7 +62,13 @@ def held_by_proof(torus: Torus) -> float:
     largest = max(_each(torus, lambda n, m: n * n + n * m))
     squares = max((slopes.alpha.numel() ** 2 for slopes, _ in torus.tail), default=0)
     inside = max(HELD * largest + symbols, symbols + HELD_BY_HEAD * _head(torus))
-    return 16 * inside + 8 * HELD_AT_ONCE * squares
+    return 16 * inside + 8 * HELD_AT_ONCE * squares + _matrices(torus)
+
+
+def _matrices(torus: Torus) -> float:
+    """Bytes of those behind it, and of their majorants."""
+    heads = [] if torus.head is None else [torus.head]
+    return 16.0 * sum(math.prod(one.shape) for one in [*heads, *(m for _, m in torus.tail)])
 
 
 def _head(torus: Torus) -> float:
