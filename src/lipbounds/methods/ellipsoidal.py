@@ -74,6 +74,7 @@ ANYTIME = {  # by norm: the cheap bound that has something to give for less time
     math.inf: ("K_4", averaged_within),
 }
 WHOLE = ("K_2", "eclipse_fast")  # matrix factorisations of some seconds, which no limit stops
+SEARCH = "K_2"  # takes what time it is given
 COUNTING = ("K_star", "Fourier")  # that count the roundings of the conversion themselves
 ROWS, REPEATS = 600, 3  # of the Cholesky factorisation that tells the machine's speed
 
@@ -251,7 +252,10 @@ class _Run:
             return False
         began = now()
         try:
-            with limited(CAUTIOUS * SHARE * self.seconds):
+            limit = CAUTIOUS * SHARE * self.seconds
+            if phase.name == SEARCH:
+                limit = min(limit, max(SHARE * self.seconds, CAUTIOUS * phase.seconds))
+            with limited(limit):
                 self._compute(phase.name)
         except OutOfTime:
             return False
