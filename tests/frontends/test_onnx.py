@@ -307,6 +307,44 @@ def test_a_softmax_at_the_end_is_left_out_on_request(tmp_path):
     torch.testing.assert_close(network(x), module[0](x).double(), rtol=1e-5, atol=1e-6)
 
 
+def of_nodes(*nodes):
+    """x (1, 4) to y by the nodes; w is a weight (4, 3)."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "nodes",
+        [value("x", TensorProto.FLOAT, (1, 4))],
+        [value("y", TensorProto.FLOAT, (1, 3))],
+        [numpy_helper.from_array(normal(4, 3), "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("kind", ["Identity", "Flatten"])
+def test_what_keeps_the_entries_may_stand_behind_a_softmax(kind, tmp_path):
+    made = of_nodes(
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["s"]),
+        helper.make_node(kind, ["s"], ["y"]),
+    )
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(lb.UnsupportedError, match="Softmax"):
+        lb.from_onnx(tmp_path / "m.onnx")
+    network = lb.from_onnx(tmp_path / "m.onnx", logits=True)
+    weight = numpy_helper.to_array(made.graph.initializer[0])
+    x = normal(5, 4)
+    np.testing.assert_allclose(network(torch.tensor(x)).numpy(), x @ weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_no_output_depends_on_is_not_read(first, tmp_path):
+    dead = helper.make_node("Softmax", ["x"], ["dead"])
+    live = helper.make_node("MatMul", ["x", "w"], ["y"])
+    made = of_nodes(*([dead, live] if first else [live, dead]))
+    network = same_as_onnxruntime(made, tmp_path / "m.onnx", (1, 4))
+    assert network.depth == 0
+
+
 def with_external_data(folder, location="weights.bin", length=None):
     made = model("Gemm", (1, 4), [normal(4, 3)])
     (tensor,) = made.graph.initializer

@@ -25,6 +25,7 @@ from .pieces import MISFITS, checked_shape
 from .values import Input, Value
 
 OPSETS = range(7, 27)
+SAME_ENTRIES = "Identity Flatten Reshape Squeeze Unsqueeze Cast".split()  # in the same order
 DIFFERS = "report it as a fault of the conversion, with the file"
 
 
@@ -173,12 +174,32 @@ def _said(dims) -> str:
 
 
 def _cut_softmax(model) -> None:
-    """The output before a softmax or log-softmax at the end."""
+    """The output before a softmax or log-softmax at the end, or in front of what only writes its
+    entries in another shape."""
+    made = {name: node for node in model.graph.node for name in node.output}
     (output,) = model.graph.output
-    last = next((node for node in model.graph.node if output.name in node.output), None)
-    if last is not None and last.op_type in ("Softmax", "LogSoftmax"):
+    behind, last = None, made.get(output.name)
+    while last is not None and last.op_type in SAME_ENTRIES:
+        behind, last = last, made.get(last.input[0])
+    if last is None or last.op_type not in ("Softmax", "LogSoftmax"):
+        return
+    if behind is None:
         output.name = last.input[0]
-        model.graph.node.remove(last)
+    else:
+        behind.input[0] = last.input[0]
+
+
+def _needed(model) -> set[int]:
+    """The numbers of the nodes that lead to the output; all, where one has a graph of its own."""
+    nodes = list(model.graph.node)
+    if any(one.HasField("g") or one.graphs for node in nodes for one in node.attribute):
+        return set(range(len(nodes)))
+    wanted, found = {model.graph.output[0].name}, set()
+    for number in reversed(range(len(nodes))):  # an ONNX graph is sorted
+        if wanted.intersection(nodes[number].output):
+            wanted.update(nodes[number].input)
+            found.add(number)
+    return found
 
 
 def _output(model, given: str, shape: tuple[int, ...]) -> Value:
@@ -190,8 +211,10 @@ def _output(model, given: str, shape: tuple[int, ...]) -> Value:
     for tensor in model.graph.initializer:
         known[tensor.name] = numpy_helper.to_array(tensor)
     known[given] = Input(shape, "input", torch.device("cpu"))
-    pairs = dict.fromkeys(_taken(model, "Max") & _taken(model, "Min"))
+    pairs, needed = dict.fromkeys(_taken(model, "Max") & _taken(model, "Min")), _needed(model)
     for number, proto in enumerate(model.graph.node):
+        if number not in needed:
+            continue
         missing = [name for name in proto.input if name not in known]
         if missing:
             raise LipboundsError(
