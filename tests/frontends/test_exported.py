@@ -392,6 +392,13 @@ def test_orthogonal_layers_with_sorts_have_the_constant_one(sort):
     assert lb.bound(network, "K_star", 2).upper <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("gate", [lambda y: y * torch.sigmoid(y), lambda y: y.sigmoid() * y])
+def test_silu_written_out(gate):
+    module = Forward(lambda m, x: gate(m.a(x)), a=nn.Linear(4, 3)).double()
+    network = lb.from_torch(module, (4,))
+    assert [function.name for function, _ in network.stages[0].parts] == ["silu"]
+
+
 def test_one_number_for_each_input():
     functions = lambda y: y.squeeze(-1), lambda y: y[:, 0], lambda y: y.sum(1)
     for function in functions:

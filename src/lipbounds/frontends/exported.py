@@ -21,7 +21,7 @@ from ..networks import activations as act
 from ..networks.activations import Activation
 from . import pieces, values
 from .pieces import MISFITS, Shape
-from .values import Input, Value
+from .values import Input, Staged, Value
 
 BATCH = 2
 ALONG = {"amax": 1.0, "amin": -1.0, "max.dim": 1.0, "min.dim": -1.0}
@@ -467,9 +467,18 @@ def _product(operation: Operation) -> Value:
     found = _broadcast(operation, list(operation.args[:2]))
     given = [one for one in found if isinstance(one, Value)]
     if len(given) > 1:
-        raise UnsupportedError(PRODUCT)
+        return _gated(operation, *given)
     (constant,) = (one for one in found if not isinstance(one, Value))
     return values.scaled(given[0], _unbatched(constant, operation), operation.place)
+
+
+def _gated(operation: Operation, one: Value, other: Value) -> Value:
+    """x sigmoid(x), written out."""
+    for value, gate in ((one, other), (other, one)):
+        if isinstance(gate, Staged) and gate.of is value and gate.stage.entrywise:
+            if [function.name for function, _ in gate.stage.parts] == ["sigmoid"]:
+                return _activation(act.silu)(replace(operation, args=(value,), kwargs={}))
+    raise UnsupportedError(PRODUCT)
 
 
 def _quotient(operation: Operation) -> Value:
