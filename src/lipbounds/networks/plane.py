@@ -297,7 +297,8 @@ def _convolutions(network: Network) -> list[Convolution | None]:
     if network not in _KNOWN:
         found, entries = [], 0
         for affine in network.affines:
-            check("the maps beside one another are convolutions")
+            if isinstance(affine.operator, Blocks):
+                check("the maps beside one another are convolutions")
             one = _convolution(affine.operator, found[-1] if found else None)
             if one is not None and isinstance(affine.operator, Blocks):
                 entries += one.kernel.numel()
